@@ -1,0 +1,3 @@
+//! The OCI runtime as a command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Go templates as the docker command line uses them.

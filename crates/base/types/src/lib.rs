@@ -1,0 +1,1 @@
+//! Ids, digests, references, sizes, durations, platforms, error kinds.

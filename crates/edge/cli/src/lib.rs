@@ -1,0 +1,1 @@
+//! The havre command line.

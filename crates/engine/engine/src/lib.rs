@@ -1,0 +1,1 @@
+//! The engine: containers, exec, images, events.

@@ -1,0 +1,1 @@
+//! System calls: the one crate that holds unsafe code.

@@ -1,0 +1,1 @@
+//! Container log files: write, rotate, read, follow.

@@ -1,0 +1,1 @@
+//! OCI runtime life cycle as a library.

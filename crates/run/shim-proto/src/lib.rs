@@ -1,0 +1,1 @@
+//! Ttrpc framing, containerd Task API messages and the attach protocol.

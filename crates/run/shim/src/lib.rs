@@ -1,0 +1,1 @@
+//! Shim: Task service, stdio, log file, reaping, exit record.

@@ -1,0 +1,1 @@
+//! Images: references, manifests, unpacking, docker load and import.

@@ -1,0 +1,1 @@
+//! Layers: tar archives to trees and back, whiteouts, compression.

@@ -1,0 +1,1 @@
+//! Durable metadata: one SQLite file, one writer.

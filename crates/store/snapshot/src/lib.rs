@@ -1,0 +1,1 @@
+//! Snapshots: the Snapshotter trait, overlayfs and plain-copy drivers.

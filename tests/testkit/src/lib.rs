@@ -1,0 +1,1 @@
+//! Fixtures for system tests: images from Debian packages, a registry, engines.

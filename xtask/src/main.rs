@@ -1,0 +1,3 @@
+//! The checks that `make lint` runs beyond clippy.
+
+fn main() {}
