@@ -1,1 +1,20 @@
-//! Ids, digests, references, sizes, durations, platforms, error kinds.
+//! Ids, digests, references, sizes, durations, times, platforms and error kinds: the vocabulary of every other crate.
+//!
+//! Everything here is a pure value. Nothing opens a file, reads the environment or talks to the kernel, except that
+//! [`Timestamp::now`] reads the clock and [`Platform::host`] names the machine the program was built for.
+
+mod digest;
+pub mod duration;
+mod error;
+mod id;
+mod platform;
+pub mod reference;
+pub mod size;
+mod time;
+
+pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
+pub use error::{Classify, ErrorKind, chain};
+pub use id::{ContainerId, ExecId, IdError, PrefixError, resolve_prefix};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
+pub use time::{Timestamp, TimestampError};
