@@ -1,0 +1,135 @@
+//! Sockets: the loopback interface of a new namespace, unix sockets by directory descriptor,
+//! descriptors passed over a socket.
+
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use rustix::fs::{AtFlags, Mode, chmodat, fchmod};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect,
+    listen, recvmsg, sendmsg, socket_with, sockopt,
+};
+
+use crate::check;
+
+/// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    // struct ifreq ends with a union of 24 bytes, of which the flags are the first two.
+    rest: [u8; 22],
+}
+
+/// Sets the interface `lo` of this network namespace up.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut request = InterfaceFlags {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; 22],
+    };
+    request.name[..2].copy_from_slice(b"lo");
+    // IFF_UP | IFF_RUNNING = 0x41.
+    request.flags = 0x41;
+    // SAFETY: the request has the layout of struct ifreq (asserted below) and outlives the call.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    check(ret.into()).map(drop)
+}
+
+const _: () = assert!(size_of::<InterfaceFlags>() == size_of::<libc::ifreq>());
+
+/// The address of `name` in the directory `dir`, through `/proc`, so that neither the length of
+/// the directory's path nor a symbolic link in it matters.
+fn address_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<SocketAddrUnix> {
+    let name = name.as_bytes();
+    if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    Ok(SocketAddrUnix::new(path)?)
+}
+
+/// Makes a listening unix socket `name` in the directory `dir`. The file has exactly the
+/// permissions `mode`, and never more. An existing file of that name is an error (EADDRINUSE).
+pub fn unix_listen_at(dir: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> io::Result<OwnedFd> {
+    let address = address_at(dir, name)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // The mode of the unbound socket bounds that of the file that bind makes (net/unix/af_unix.c),
+    // so there is no moment in which it is wider.
+    fchmod(&socket, mode)?;
+    bind(&socket, &address)?;
+    // What the umask took away is given back.
+    chmodat(dir, name, mode, AtFlags::empty())?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Connects to the unix socket `name` in the directory `dir`.
+pub fn unix_connect_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    let address = address_at(dir, name)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    connect(&socket, &address)?;
+    Ok(socket)
+}
+
+/// The process, user and group at the other end of a unix socket, as of its connect or listen.
+pub fn peer_cred(socket: BorrowedFd<'_>) -> io::Result<UCred> {
+    Ok(sockopt::socket_peercred(socket)?)
+}
+
+/// Sends bytes (at least one) and descriptors over a unix socket.
+pub fn send_fds(socket: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(fds.len()))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(sendmsg(
+        socket,
+        &[IoSlice::new(data)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?)
+}
+
+/// Receives bytes and up to `max` descriptors from a unix socket; they are close-on-exec.
+pub fn recv_fds(
+    socket: BorrowedFd<'_>,
+    data: &mut [u8],
+    max: usize,
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(max))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(data)];
+    let got = recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok((got.bytes, fds))
+}
