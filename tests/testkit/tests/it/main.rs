@@ -1,0 +1,3 @@
+//! The fixtures themselves, against Debian's programs: needs root the first time an image is built.
+
+mod images;
