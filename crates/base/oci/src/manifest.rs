@@ -111,7 +111,7 @@ pub enum Document {
     /// One image.
     Manifest(Box<Manifest>),
     /// A list of images.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// Why a document is neither manifest nor index.
@@ -187,6 +187,7 @@ impl Document {
         }
         if as_index {
             serde_json::from_value(value)
+                .map(Box::new)
                 .map(Self::Index)
                 .map_err(DocumentError::Json)
         } else {
