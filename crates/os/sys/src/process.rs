@@ -1,7 +1,6 @@
 //! Creation of processes with fork semantics, and execution of programs. Threads are never
 //! made here, and memory is never shared with a child (see [`crate::spawn`] for vfork semantics).
 
-use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::ops::{BitOr, BitOrAssign};
@@ -277,7 +276,7 @@ pub fn fexec(program: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io:
 }
 
 /// Ends the process at once, without destructors or exit handlers: for the far side of a fork.
-pub fn exit_now(code: i32) -> Infallible {
+pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes no pointers and does not return.
     unsafe { libc::_exit(code) }
 }

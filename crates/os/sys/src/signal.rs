@@ -115,11 +115,29 @@ pub fn reset_all() -> io::Result<()> {
     set_mask(&SignalSet::empty()).map(drop)
 }
 
-/// Gives one signal its default action. KILL, STOP and the two numbers of the C library refuse,
-/// and have the default action anyway. Async-signal-safe.
+/// The kernel's `struct sigaction`; all zero means the default action on every architecture.
+#[repr(C)]
+#[derive(Default)]
+struct DefaultAction([u64; 4]);
+
+/// Gives one signal its default action. KILL and STOP refuse, and have it anyway.
+/// Async-signal-safe. Past the C library, which would refuse the two signals it keeps for
+/// itself, although a parent may have left them ignored.
 pub(crate) fn reset_action(number: i32) {
-    // SAFETY: SIG_DFL is no function of ours; replacing a handler cannot invalidate memory.
-    unsafe { libc::signal(number, libc::SIG_DFL) };
+    let action = DefaultAction::default();
+    let mask_size = size_of::<u64>();
+    let no_old = ptr::null_mut::<DefaultAction>();
+    // SAFETY: the action is at least as large as the kernel's structure, outlives the call, and
+    // names no handler; no old action is asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            &raw const action,
+            no_old,
+            mask_size,
+        )
+    };
 }
 
 /// Ignores a signal, for instance PIPE, so that a write reports EPIPE instead.

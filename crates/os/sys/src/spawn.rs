@@ -46,8 +46,8 @@ pub struct Spawn<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Session {
     Inherit,
-    NewGroup,
-    NewSession,
+    Group,
+    Leader,
 }
 
 impl<'a> Spawn<'a> {
@@ -88,14 +88,14 @@ impl<'a> Spawn<'a> {
     /// Makes the child the leader of a new session without a terminal.
     #[must_use]
     pub const fn new_session(mut self) -> Self {
-        self.session = Session::NewSession;
+        self.session = Session::Leader;
         self
     }
 
     /// Makes the child the leader of a new process group.
     #[must_use]
     pub const fn new_group(mut self) -> Self {
-        self.session = Session::NewGroup;
+        self.session = Session::Group;
         self
     }
 
@@ -202,9 +202,10 @@ extern "C" fn child_main(plan: *mut libc::c_void) -> libc::c_int {
 }
 
 fn errno() -> i32 {
-    // SAFETY: the C library's errno location is always valid for the calling thread; the parent
-    // thread whose storage it is, is suspended.
-    unsafe { *libc::__errno_location() }
+    // Reads the C library's errno; the parent thread whose storage it is, is suspended.
+    io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
 }
 
 /// Runs in the child, on memory shared with a parent whose other threads go on: system calls
@@ -216,9 +217,9 @@ fn prepare_and_exec(plan: &Plan<'_>) -> i32 {
     let session = match plan.session {
         Session::Inherit => 0,
         // SAFETY: the call takes no pointers.
-        Session::NewSession => unsafe { libc::setsid() },
+        Session::Leader => unsafe { libc::setsid() },
         // SAFETY: the call takes no pointers.
-        Session::NewGroup => unsafe { libc::setpgid(0, 0) },
+        Session::Group => unsafe { libc::setpgid(0, 0) },
     };
     if session == -1 {
         return errno();

@@ -32,7 +32,7 @@ pub fn in_child(f: impl FnOnce()) {
                 .unwrap_or("panicked without a message");
             drop(writer.write_all(text.as_bytes()));
         }
-        match exit_now(code) {}
+        exit_now(code)
     }
     drop(writer);
     let mut text = String::new();
