@@ -57,7 +57,7 @@ impl Template {
             values,
             headers,
             originals,
-            uses_json: text.contains("json"),
+            text: text.to_owned(),
         })
     }
 
