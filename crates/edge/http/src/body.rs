@@ -1,0 +1,160 @@
+//! Bodies of answers, and the archive and JSON bodies of requests.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use havre_api_traits::{ApiError, Upload};
+use havre_types::ErrorKind;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::conn::Shared;
+use crate::server::Scope;
+
+/// Longest JSON body; the largest real ones (a create request with every field) are some kilobytes.
+const MAX_JSON: usize = 4 * 1024 * 1024;
+/// How long a JSON body may take.
+const JSON_TIME: Duration = Duration::from_secs(30);
+/// Pieces of an archive that wait for the engine.
+const UPLOAD_PIECES: usize = 4;
+
+/// The body of an answer.
+pub(crate) struct Body {
+    content: Content,
+    _done: Option<Done>,
+}
+
+enum Content {
+    Whole(Bytes),
+    Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+/// Tells the connection when hyper has taken the last of the body.
+struct Done(Arc<Shared>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.finish_request();
+    }
+}
+
+impl Body {
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self::whole(Bytes::new())
+    }
+
+    /// A body of known length.
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            content: Content::Whole(bytes.into()),
+            _done: None,
+        }
+    }
+
+    /// A body that comes piece by piece, each sent at once.
+    pub(crate) fn pieces(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self {
+            content: Content::Pieces(Box::pin(stream)),
+            _done: None,
+        }
+    }
+
+    /// The same body, reporting its end to the connection.
+    pub(crate) fn reporting(self, shared: Arc<Shared>) -> Self {
+        Self {
+            _done: Some(Done(shared)),
+            ..self
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match &mut self.content {
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => Some(std::mem::take(bytes)),
+            Content::Pieces(stream) => std::task::ready!(stream.as_mut().poll_next(cx)),
+        };
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pieces(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads a body that is small by nature.
+pub(crate) async fn read_small(body: &mut Incoming) -> Result<Bytes, ApiError> {
+    let read = async {
+        let mut out = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                ApiError::invalid(format!("failed to read the request body: {error}"))
+            })?;
+            if let Ok(data) = frame.into_data() {
+                if out.len() + data.len() > MAX_JSON {
+                    return Err(ApiError::invalid(format!(
+                        "the request body is longer than {MAX_JSON} bytes"
+                    )));
+                }
+                out.extend_from_slice(&data);
+            }
+        }
+        Ok(out.freeze())
+    };
+    match timeout(JSON_TIME, read).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(ApiError::new(
+            ErrorKind::InvalidParameter,
+            "the request body took too long",
+        )),
+    }
+}
+
+/// Hands a body to the engine piece by piece. Reading stops when the engine drops its end.
+pub(crate) fn upload(mut body: Incoming, scope: &Scope) -> Upload {
+    let (pieces, upload) = mpsc::channel(UPLOAD_PIECES);
+    scope.spawn(async move {
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = pieces.closed() => return,
+            };
+            let piece = match frame {
+                None => return,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Ok(data),
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+            };
+            let last = piece.is_err();
+            if pieces.send(piece).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    upload
+}

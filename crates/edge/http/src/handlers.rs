@@ -1,0 +1,46 @@
+//! The handlers: a request's parameters to a call of the engine, its result to an answer. They hold no
+//! state and decide nothing that the engine could.
+
+mod containers;
+mod execs;
+mod images;
+mod output;
+mod shape;
+mod system;
+
+use crate::call::Call;
+use crate::reply::Reply;
+use crate::route::Action;
+
+/// Runs the handler of `action`.
+pub(crate) async fn run(action: Action, call: Call) -> Reply {
+    match action {
+        Action::Ping => system::ping(&call),
+        Action::Version => system::version(&call).await,
+        Action::Info => system::info(&call).await,
+        Action::Events => system::events(&call).await,
+        Action::ImageList => images::list(&call).await,
+        Action::ImageCreate => images::create(call).await,
+        Action::ImageLoad => images::load(call).await,
+        Action::ImageInspect => images::inspect(&call).await,
+        Action::ImageHistory => images::history(&call).await,
+        Action::ImageTag => images::tag(&call).await,
+        Action::ImageRemove => images::remove(&call).await,
+        Action::ContainerList => containers::list(&call).await,
+        Action::ContainerCreate => containers::create(call).await,
+        Action::ContainerInspect => containers::inspect(&call).await,
+        Action::ContainerLogs => output::logs(&call).await,
+        Action::ContainerStart => containers::start(&call).await,
+        Action::ContainerStop => containers::stop(&call).await,
+        Action::ContainerRestart => containers::restart(&call).await,
+        Action::ContainerKill => containers::kill(&call).await,
+        Action::ContainerWait => containers::wait(&call).await,
+        Action::ContainerResize => containers::resize(&call).await,
+        Action::ContainerAttach => output::attach(call).await,
+        Action::ContainerRemove => containers::remove(&call).await,
+        Action::ExecCreate => execs::create(call).await,
+        Action::ExecStart => execs::start(call).await,
+        Action::ExecResize => execs::resize(&call).await,
+        Action::ExecInspect => execs::inspect(&call).await,
+    }
+}

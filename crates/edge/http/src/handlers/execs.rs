@@ -1,0 +1,128 @@
+//! `/containers/{id}/exec` and `/exec/…`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use havre_api_traits::{
+    ApiError, AttachSession, ExecStart, Output, OutputStream, StdinEof, TerminalSize,
+};
+use havre_engine_types::{ExecCreateRequest, ExecStartRequest, IdResponse};
+use havre_types::ErrorKind;
+use hyper::StatusCode;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::containers::size;
+use super::output::take_over;
+use crate::call::Call;
+use crate::detach::Detach;
+use crate::hijack::{Framing, Takeover};
+use crate::reply::{self, Reply};
+
+pub(super) async fn create(mut call: Call) -> Reply {
+    let mut request = call.json::<ExecCreateRequest>().await?.unwrap_or_default();
+    if request.cmd.as_ref().is_none_or(Vec::is_empty) {
+        return Err(ApiError::invalid("No exec command specified"));
+    }
+    if call.version.before(42) {
+        request.console_size = None;
+    }
+    let (execs, container) = (Arc::clone(&call.api().execs), call.name.clone());
+    let id = call
+        .finish(async move { execs.create(&container, request).await })
+        .await?;
+    reply::json(StatusCode::CREATED, &IdResponse { id: id.to_string() })
+}
+
+pub(super) async fn start(mut call: Call) -> Reply {
+    let request = call.json::<ExecStartRequest>().await?.unwrap_or_default();
+    let size = request
+        .console_size
+        .filter(|_| request.tty && !call.version.before(42));
+    let [height, width] = size.unwrap_or_default();
+    let cut = |cells| u16::try_from(cells).unwrap_or(u16::MAX);
+    let start = ExecStart {
+        tty: request.tty,
+        size: size.map(|_| TerminalSize {
+            height: cut(height),
+            width: cut(width),
+        }),
+    };
+    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
+    if request.detach {
+        call.finish(async move { execs.start_detached(&id, start).await })
+            .await?;
+        return reply::status(StatusCode::OK);
+    }
+    let session = match call
+        .finish(async move { execs.start_attached(&id, start).await })
+        .await
+    {
+        Ok(session) => session,
+        Err(failure) if matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
+            return Err(failure);
+        }
+        Err(failure) => message_session(&failure, request.tty),
+    };
+    Ok(serve_session(call, session, request.tty))
+}
+
+/// Docker frames by what the start request says, not by what the process has.
+fn serve_session(
+    call: Call,
+    session: AttachSession,
+    tty: bool,
+) -> hyper::Response<crate::body::Body> {
+    let keys = session.detach_keys.as_deref().unwrap_or("");
+    let detach = match Detach::parse(keys) {
+        Ok(detach) => Some(detach),
+        Err(error) => {
+            debug!(%error, "the keys were not checked at creation");
+            None
+        }
+    };
+    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
+    let takeover = Takeover {
+        framing: if tty {
+            Framing::Raw
+        } else {
+            Framing::Multiplexed
+        },
+        detach: detach.filter(|_| session.tty),
+        session,
+        on_detach: Box::pin(async move { execs.detached(&id).await }),
+    };
+    take_over(call, takeover)
+}
+
+/// A session that consists of the reason why the process did not start.
+fn message_session(failure: &ApiError, tty: bool) -> AttachSession {
+    let (sender, output) = mpsc::channel(1);
+    let data = Bytes::from(format!("{}\r\n", failure.message));
+    if sender
+        .try_send(Output {
+            stream: OutputStream::Stdout,
+            data,
+        })
+        .is_err()
+    {
+        warn!("a message was lost");
+    }
+    AttachSession {
+        output,
+        input: None,
+        stdin_eof: StdinEof::Detach,
+        tty,
+        detach_keys: None,
+    }
+}
+
+pub(super) async fn resize(call: &Call) -> Reply {
+    let size = size(call)?;
+    call.api().execs.resize(&call.name, size).await?;
+    reply::status(StatusCode::OK)
+}
+
+pub(super) async fn inspect(call: &Call) -> Reply {
+    reply::json(StatusCode::OK, &call.api().execs.inspect(&call.name).await?)
+}
