@@ -10,6 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: testkit COMMAND
   packages                          install the Debian packages the fixtures need
   images [NAME...]                  build images into the cache: busybox debian nginx redis
+  archive NAME                      print the path of an image's docker archive, tagged NAME:latest
   registry [--port N]               run a registry on 127.0.0.1 until it is killed
   push [--docker] NAME HOST:PORT/REPOSITORY[:TAG]
                                     push an image, in Docker's format instead of OCI's";
@@ -32,6 +33,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["packages"] => ensure_packages(),
         ["images"] => images(&NAMES),
         ["images", names @ ..] => images(names),
+        ["archive", name] => Ok(writeln!(io::stdout(), "{}", image(name)?.archive.display())?),
         ["registry"] => registry("0"),
         ["registry", "--port", port] | ["registry", "--port", port, "--daemonize", "no"] => {
             registry(port)

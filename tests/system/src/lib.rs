@@ -1,0 +1,1 @@
+//! Empty: this package is its tests, which use the programs from outside.

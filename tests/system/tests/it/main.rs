@@ -1,0 +1,22 @@
+//! Havre as a user meets it: the real programs, the real kernel, the real docker command line.
+//!
+//! Each test starts an engine on directories of its own; the fixture's end checks that nothing is left.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod exchange;
+#[cfg(test)]
+mod havre;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod sdk;
+#[cfg(test)]
+mod security;
+#[cfg(test)]
+mod support;

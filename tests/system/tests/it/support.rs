@@ -1,0 +1,58 @@
+//! What every test begins with: an engine that has the busybox image, and short forms for asking it.
+
+use anyhow::{Context as _, Result, ensure};
+use havre_testkit::{Engine, image};
+use std::process::Output;
+
+/// An engine that has `busybox:latest`.
+pub(crate) fn engine() -> Result<Engine> {
+    havre_testkit::ensure_packages()?;
+    let engine = Engine::start()?;
+    load_busybox(&engine)?;
+    Ok(engine)
+}
+
+/// Loads the busybox image from its archive.
+pub(crate) fn load_busybox(engine: &Engine) -> Result<()> {
+    let archive = image("busybox")?.archive;
+    engine.docker(&["load", "--input", &archive.to_string_lossy()])?;
+    Ok(())
+}
+
+/// `docker run --rm --network none ARGS…`: its status and output.
+pub(crate) fn run_rm(engine: &Engine, args: &[&str]) -> Result<Output> {
+    let words = [&["run", "--rm", "--network", "none"], args].concat();
+    engine.docker_output(&words)
+}
+
+/// The standard output of `docker run --rm --network none ARGS…`, which must succeed.
+pub(crate) fn stdout_of(engine: &Engine, args: &[&str]) -> Result<String> {
+    let output = run_rm(engine, args)?;
+    ensure!(
+        output.status.success(),
+        "docker run {args:?}: {}\n{}",
+        text(&output.stderr),
+        engine.log()
+    );
+    Ok(text(&output.stdout).trim_end().to_owned())
+}
+
+/// Asserts a command's exit status and that its standard error says something.
+#[track_caller]
+pub(crate) fn assert_fails(output: &Output, status: i32, message: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "stderr: {stderr}");
+    assert!(stderr.contains(message), "`{message}` is not in: {stderr}");
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// One field of `docker inspect`, by a template.
+pub(crate) fn inspect(engine: &Engine, name: &str, template: &str) -> Result<String> {
+    engine
+        .docker(&["inspect", "--format", template, name])
+        .with_context(|| format!("inspecting {name}"))
+}
