@@ -1,0 +1,110 @@
+//! What the engine asks of its own shim beyond the Task API, and the record of an exit that outlives the shim.
+
+use std::collections::HashMap;
+
+use havre_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::well_known::Any;
+
+/// Options of Create for our own shim. Absent under containerd.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct HavreOptions {
+    /// Where output goes when nobody is attached.
+    #[prost(message, optional, tag = "1")]
+    pub log: Option<LogOptions>,
+    /// Give the process a pipe as stdin instead of `/dev/null`.
+    #[prost(bool, tag = "2")]
+    pub open_stdin: bool,
+    /// Close that pipe when the first attached client has left.
+    #[prost(bool, tag = "3")]
+    pub stdin_once: bool,
+}
+
+impl HavreOptions {
+    /// Type URL in the request.
+    pub const TYPE_URL: &'static str = "havre.shim.v1.CreateOptions";
+
+    /// Wraps the options for Create.
+    #[must_use]
+    pub fn to_any(&self) -> Any {
+        Any::pack(Self::TYPE_URL, self)
+    }
+}
+
+/// The log of a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LogOptions {
+    /// `json-file` or `none`.
+    #[prost(string, tag = "1")]
+    pub driver: String,
+    /// Path of the file that is written now; rotated ones get `.1`, `.2` …
+    #[prost(string, tag = "2")]
+    pub path: String,
+    /// Rotate when the file would grow over this many bytes; 0 = never.
+    #[prost(uint64, tag = "3")]
+    pub max_size: u64,
+    /// Files to keep, the current one included; 0 counts as 1.
+    #[prost(uint32, tag = "4")]
+    pub max_file: u32,
+    /// Attributes written into each line (labels and variables that the user chose).
+    #[prost(map = "string, string", tag = "5")]
+    pub attrs: HashMap<String, String>,
+}
+
+/// `exit.json` in the bundle: written before Wait is answered, so that an engine that was down learns the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// Pid of the container's first process.
+    pub pid: u32,
+    /// 0 to 255; 128 + signal when a signal ended it.
+    pub exit_status: u32,
+    /// When the shim collected the process.
+    pub exited_at: Timestamp,
+    /// Whether the kernel killed a process of the container for want of memory.
+    pub oom_killed: bool,
+}
+
+impl ExitRecord {
+    /// File name in the bundle.
+    pub const FILE: &'static str = "exit.json";
+
+    /// The record as the file holds it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Four plain fields: serialising them cannot fail, and an empty text is refused by `from_json`.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`ExitRecord::to_json`] wrote.
+    ///
+    /// # Errors
+    /// Fails on anything else.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_record_is_the_documented_json() {
+        let record = ExitRecord {
+            pid: 7,
+            exit_status: 137,
+            exited_at: Timestamp { secs: 0, nanos: 5 },
+            oom_killed: false,
+        };
+        let text = record.to_json();
+        assert_eq!(
+            text,
+            r#"{"pid":7,"exit_status":137,"exited_at":"1970-01-01T00:00:00.000000005Z","oom_killed":false}"#
+        );
+        assert_eq!(
+            ExitRecord::from_json(text.as_bytes()).expect("own text"),
+            record
+        );
+    }
+}
