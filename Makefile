@@ -9,6 +9,7 @@ BINARIES := havre havred containerd-shim-havre-v2 havre-runtime
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(TARGET_DIR)/$(HOST)/release
+DEBUG := $(TARGET_DIR)/$(HOST)/debug
 PACKAGES := $(foreach binary,$(BINARIES),--package $(binary))
 
 .PHONY: help build demo test lint bench install packages
@@ -19,15 +20,14 @@ help: ## show this list
 build: ## build the programs, optimised
 	$(CARGO) build --release $(PACKAGES)
 
-packages:
-	@scripts/packages
-
-demo: packages ## the main job in one command: registry, image, engine, container
+demo: ## the main job in one command: registry, image, engine, container
 	$(CARGO) build --release $(PACKAGES) --package havre-testkit
+	@$(RELEASE)/testkit packages
 	@scripts/demo $(RELEASE)
 
-test: packages ## the whole suite, against the real kernel and the real docker CLI (root)
+test: ## the whole suite, against the real kernel and the real docker CLI (root)
 	$(CARGO) build --workspace --bins
+	@$(DEBUG)/testkit packages
 	$(CARGO) test --workspace
 
 lint: ## formatting, clippy, and the project's own checks
@@ -35,8 +35,9 @@ lint: ## formatting, clippy, and the project's own checks
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	$(CARGO) xtask tidy
 
-bench: packages build ## side by side with crun, runc, docker and podman, as installed
+bench: build ## side by side with crun, runc, docker and podman, as installed
 	$(CARGO) build --release --package havre-testkit
+	@$(RELEASE)/testkit packages
 	@bench/run $(RELEASE)
 
 install: build ## install the programs below PREFIX (/usr/local)

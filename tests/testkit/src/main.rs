@@ -33,7 +33,11 @@ fn run(words: &[&str]) -> Result<()> {
         ["packages"] => ensure_packages(),
         ["images"] => images(&NAMES),
         ["images", names @ ..] => images(names),
-        ["archive", name] => Ok(writeln!(io::stdout(), "{}", image(name)?.archive.display())?),
+        ["archive", name] => Ok(writeln!(
+            io::stdout(),
+            "{}",
+            image(name)?.archive.display()
+        )?),
         ["registry"] => registry("0"),
         ["registry", "--port", port] | ["registry", "--port", port, "--daemonize", "no"] => {
             registry(port)

@@ -5,8 +5,20 @@ use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What the fixtures run: the two image sources, the registry, and a foreign image client.
-const PACKAGES: [&str; 4] = ["busybox-static", "mmdebstrap", "docker-registry", "skopeo"];
+/// What the fixtures run: the two image sources, the registry, foreign clients, the virtual machine.
+const PACKAGES: [&str; 8] = [
+    "busybox-static",
+    "cpio",
+    "docker-registry",
+    "mmdebstrap",
+    "python3-docker",
+    "qemu-system-x86",
+    "skopeo",
+    "util-linux",
+];
+
+/// The package that has the docker command line, wanted only where the machine has none of its own.
+const DOCKER: &str = "docker.io";
 
 /// A service started by its package would take ports of the machine that runs the tests.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -41,7 +53,9 @@ pub fn ensure_packages() -> Result<()> {
 
 fn missing() -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
-    for package in PACKAGES {
+    let own_docker = command("docker").arg("--version").output().is_ok();
+    let docker = (!own_docker).then_some(DOCKER);
+    for package in PACKAGES.into_iter().chain(docker) {
         let output = command("dpkg-query")
             .args(["-W", "-f", "${db:Status-Status}", package])
             .output()

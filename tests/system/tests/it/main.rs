@@ -20,3 +20,5 @@ mod sdk;
 mod security;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod vm;
