@@ -11,8 +11,6 @@ use std::path::Path;
 /// Every image there is a recipe for.
 pub const NAMES: [&str; 4] = ["busybox", "debian", "nginx", "redis"];
 
-const SUITE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// The same for every build, so that an image's id depends on its packages only.
 const CREATED: &str = "2026-01-01T00:00:00Z";
 const EPOCH: &str = "1767225600";
@@ -235,7 +233,7 @@ fn on_debian(package: &str, staging: &Path, layout: &Path) -> Result<Vec<Layer>>
 }
 
 fn bootstrap(root: &Path, package: Option<&str>) -> Result<()> {
-    let (mirror, suite) = host_mirror();
+    let (mirror, suite) = host_mirror()?;
     let mut bootstrap = command("mmdebstrap");
     bootstrap
         .args(["--variant=minbase", "--quiet", "--mode=root"])
@@ -254,8 +252,8 @@ fn bootstrap(root: &Path, package: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The mirror and suite of the host's own apt sources, or Debian's when it names none.
-fn host_mirror() -> (String, String) {
+/// The mirror and suite of the host's own apt sources.
+fn host_mirror() -> Result<(String, String)> {
     let deb822 =
         fs_err::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
     let field = |name: &str| {
@@ -263,7 +261,7 @@ fn host_mirror() -> (String, String) {
         value.split_whitespace().next().map(str::to_owned)
     };
     if let (Some(mirror), Some(suite)) = (field("URIs:"), field("Suites:")) {
-        return (mirror, suite);
+        return Ok((mirror, suite));
     }
     let list = fs_err::read_to_string("/etc/apt/sources.list").unwrap_or_default();
     for line in list.lines() {
@@ -272,8 +270,8 @@ fn host_mirror() -> (String, String) {
             .filter(|word| !word.starts_with('['))
             .collect();
         if let ["deb", mirror, suite, "main", ..] = words.as_slice() {
-            return ((*mirror).to_owned(), (*suite).to_owned());
+            return Ok(((*mirror).to_owned(), (*suite).to_owned()));
         }
     }
-    (MIRROR.to_owned(), SUITE.to_owned())
+    bail!("the apt sources of this host name no Debian mirror")
 }

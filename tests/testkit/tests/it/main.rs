@@ -1,3 +1,4 @@
 //! The fixtures themselves, against Debian's programs: needs root the first time an image is built.
 
+#[cfg(test)]
 mod images;
