@@ -1,0 +1,153 @@
+//! The files of one log on disk: names, safe opening, rotation, and which of them belong together.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
+
+use crate::error::LogError;
+
+/// More rotated files than this are not looked for.
+const MAX_FILES: u32 = 1000;
+/// How often a scan is repeated when files are renamed under it.
+const SCANS: u32 = 20;
+
+/// Identity of a file while somebody holds it open.
+pub(crate) type FileId = (u64, u64);
+
+/// The name of rotated file `number`; 0 is the current one.
+pub(crate) fn numbered(path: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = OsString::from(path);
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// Opens for appending, creates with mode 0640, refuses anything that is not a regular file.
+pub(crate) fn open_append(path: &Path) -> Result<File, LogError> {
+    checked(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+}
+
+/// Opens for reading under the same rules.
+pub(crate) fn open_read(path: &Path) -> Result<File, LogError> {
+    checked(path, OFlags::RDONLY)
+}
+
+fn checked(path: &Path, access: OFlags) -> Result<File, LogError> {
+    // Without O_NONBLOCK, opening a pipe that somebody put there would hang.
+    let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+    let fd = match open(path, access | safe, mode) {
+        Err(Errno::LOOP) => {
+            return Err(LogError::NotRegular {
+                path: path.to_owned(),
+            });
+        }
+        other => other.map_err(|error| LogError::Open {
+            path: path.to_owned(),
+            source: error.into(),
+        })?,
+    };
+    let stat = fstat(&fd).map_err(|error| LogError::Open {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(LogError::NotRegular {
+            path: path.to_owned(),
+        });
+    }
+    Ok(File::from_parts(fd.into(), path))
+}
+
+pub(crate) fn identity(file: &File) -> io::Result<FileId> {
+    let stat = fstat(file.as_fd())?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// Moves every file one number up and the current one to `.1`; at most `keep` files remain after the next is created.
+pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    if keep < 2 {
+        // Readers that hold the old file still see its end, which truncating it would take from them.
+        return ignore_missing(fs_err::remove_file(path));
+    }
+    for number in (1..keep - 1).rev() {
+        ignore_missing(fs_err::rename(
+            numbered(path, number),
+            numbered(path, number + 1),
+        ))?;
+    }
+    ignore_missing(fs_err::rename(path, numbered(path, 1)))
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the log at `path` and all its rotated files.
+///
+/// # Errors
+/// Fails when a file exists and cannot be removed.
+pub fn remove_all(path: &Path) -> Result<(), LogError> {
+    for number in 0..MAX_FILES {
+        let name = numbered(path, number);
+        match fs_err::remove_file(&name) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if number > 0 {
+                    return Ok(());
+                }
+            }
+            Err(source) => return Err(LogError::Write { path: name, source }),
+        }
+    }
+    Ok(())
+}
+
+/// All files of the log, oldest first, as one moment had them.
+pub(crate) fn chain(path: &Path) -> Result<Vec<(FileId, File)>, LogError> {
+    let mut last = scan(path)?;
+    for _ in 0..SCANS {
+        let again = scan(path)?;
+        let same = last
+            .iter()
+            .map(|(id, _)| id)
+            .eq(again.iter().map(|(id, _)| id));
+        if same {
+            break;
+        }
+        last = again;
+    }
+    last.reverse();
+    Ok(last)
+}
+
+/// Newest first. `.1` may be missing for a moment during rotation, so the current file is not needed for it.
+fn scan(path: &Path) -> Result<Vec<(FileId, File)>, LogError> {
+    let mut found = Vec::new();
+    for number in 0..MAX_FILES {
+        let name = numbered(path, number);
+        match open_read(&name) {
+            Ok(file) => {
+                let id = identity(&file).map_err(|source| LogError::Read { path: name, source })?;
+                found.push((id, file));
+            }
+            Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                if number > 1 {
+                    break;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}

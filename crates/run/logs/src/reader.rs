@@ -1,0 +1,296 @@
+//! Reads a log from its first, last or a dated record on, through rotations, and follows it. Never blocks: a follower
+//! waits on the descriptor.
+
+mod start;
+mod watch;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use havre_types::Timestamp;
+use memchr::memchr;
+use rustix::fs::fstat;
+use rustix::io::pread;
+
+use self::watch::Watch;
+use crate::error::LogError;
+use crate::files::{self, FileId};
+use crate::record::{self, Entry};
+
+/// Bytes asked of the kernel at once.
+const CHUNK: usize = 32 << 10;
+/// A longer line is no record of ours: 16 KiB of control characters and the attributes stay far below.
+const RECORD_LIMIT: usize = 1 << 20;
+
+/// Which records to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Only the last so many records (before `since` and `until` choose among them); `None` = all.
+    pub tail: Option<u64>,
+    /// Only records from this time on.
+    pub since: Option<Timestamp>,
+    /// Only records up to this time.
+    pub until: Option<Timestamp>,
+    /// Go on with records that are still to be written.
+    pub follow: bool,
+}
+
+/// A place in a log.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    options: ReadOptions,
+    watch: Option<Watch>,
+    /// The file that is being read, and newer ones.
+    files: VecDeque<Source>,
+    skipped: u64,
+    finished: bool,
+}
+
+/// One file and what has been read of it.
+#[derive(Debug)]
+struct Source {
+    id: FileId,
+    file: File,
+    /// Where `buffer` ends in the file.
+    offset: u64,
+    buffer: Vec<u8>,
+    /// Start of the next line in `buffer`.
+    start: usize,
+    /// The line is over the limit; its bytes are dropped up to the newline.
+    overlong: bool,
+    /// A newer file was seen, so nothing more is written to this one.
+    complete: bool,
+}
+
+/// What a file has to give.
+enum Line {
+    Record(Option<Entry>),
+    End,
+}
+
+impl Reader {
+    /// Opens the log at `path`. A log that does not exist yet is empty.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be read or is not a regular file, or (to follow) when the kernel gives no watch.
+    pub fn open(path: &Path, options: ReadOptions) -> Result<Self, LogError> {
+        // The watch comes first, or a record written in between would wake nobody.
+        let watch = if options.follow {
+            Some(Watch::new(path)?)
+        } else {
+            None
+        };
+        let chain = files::chain(path)?;
+        let files = start::from(chain, &options).map_err(|source| LogError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            options,
+            watch,
+            files,
+            skipped: 0,
+            finished: false,
+        })
+    }
+
+    /// The next record, or `None` when there is none now. After `None` a follower waits until the descriptor is
+    /// readable and asks again; others are done.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be read. Damaged records are no error: they are skipped and counted.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, LogError> {
+        if let Some(watch) = &self.watch {
+            // Before reading, never after: a record that comes in between must leave the descriptor readable.
+            watch.clear();
+        }
+        while !self.finished {
+            let Some(front) = self.files.front_mut() else {
+                if self.options.follow && self.look_for_newer()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let line = front.next_line().map_err(|source| LogError::Read {
+                path: self.path.clone(),
+                source,
+            })?;
+            match line {
+                Line::Record(Some(entry)) => match self.choose(&entry) {
+                    Choice::Give => return Ok(Some(entry)),
+                    Choice::Skip => {}
+                    Choice::Stop => self.finished = true,
+                },
+                Line::Record(None) => self.skipped += 1,
+                Line::End if front.complete => {
+                    self.files.pop_front();
+                }
+                Line::End if self.files.len() > 1 || self.look_for_newer()? => {
+                    // What was written between our last read and the rotation is still to come.
+                    if let Some(front) = self.files.front_mut() {
+                        front.complete = true;
+                    }
+                }
+                Line::End => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many damaged records were passed over.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Whether a record after `until` was seen: nothing more will come.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The descriptor that becomes readable when there may be more; `None` unless following.
+    #[must_use]
+    pub fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(AsFd::as_fd)
+    }
+
+    fn choose(&self, entry: &Entry) -> Choice {
+        if self
+            .options
+            .until
+            .is_some_and(|until| entry.timestamp > until)
+        {
+            Choice::Stop
+        } else if self
+            .options
+            .since
+            .is_some_and(|since| entry.timestamp < since)
+        {
+            Choice::Skip
+        } else {
+            Choice::Give
+        }
+    }
+
+    /// Adds the files that are newer than the last one known.
+    fn look_for_newer(&mut self) -> Result<bool, LogError> {
+        if !self.options.follow {
+            return Ok(false);
+        }
+        let last = self.files.back().map(|source| source.id);
+        match files::open_read(&self.path) {
+            Ok(current) if files::identity(&current).ok() == last => return Ok(false),
+            Ok(_) => {}
+            // Between the two steps of a rotation, or before the first start.
+            Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        let chain = files::chain(&self.path)?;
+        // A file that we hold open keeps its number, so equality is identity. When ours has been removed already,
+        // all that is left is newer.
+        let known = chain
+            .iter()
+            .position(|(id, _)| Some(*id) == last)
+            .map_or(0, |at| at + 1);
+        let before = self.files.len();
+        self.files.extend(
+            chain
+                .into_iter()
+                .skip(known)
+                .map(|(id, file)| Source::new(id, file, 0)),
+        );
+        Ok(self.files.len() > before)
+    }
+}
+
+/// What `since` and `until` say about a record.
+enum Choice {
+    Give,
+    Skip,
+    Stop,
+}
+
+impl Source {
+    const fn new(id: FileId, file: File, offset: u64) -> Self {
+        Self {
+            id,
+            file,
+            offset,
+            buffer: Vec::new(),
+            start: 0,
+            overlong: false,
+            complete: false,
+        }
+    }
+
+    fn next_line(&mut self) -> io::Result<Line> {
+        let mut searched = self.start;
+        loop {
+            let unread = self.buffer.get(searched..).unwrap_or_default();
+            if let Some(at) = memchr(b'\n', unread) {
+                let line = self
+                    .buffer
+                    .get(self.start..searched + at)
+                    .unwrap_or_default();
+                let entry = if self.overlong {
+                    None
+                } else {
+                    record::decode(line)
+                };
+                let blank = line.is_empty() && !self.overlong;
+                self.start = searched + at + 1;
+                self.overlong = false;
+                if blank {
+                    // The writer puts a newline before a record that follows a torn one.
+                    searched = self.start;
+                    continue;
+                }
+                return Ok(Line::Record(entry));
+            }
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            if self.buffer.len() > RECORD_LIMIT {
+                self.overlong = true;
+                self.buffer = Vec::new();
+            }
+            searched = self.buffer.len();
+            if self.fill()? == 0 {
+                if self.buffer.is_empty() {
+                    self.buffer = Vec::new();
+                }
+                return Ok(Line::End);
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let known = self.buffer.len();
+        self.buffer.resize(known + CHUNK, 0);
+        let free = self.buffer.get_mut(known..).unwrap_or_default();
+        let outcome = pread(self.file.as_fd(), free, self.offset);
+        let count = *outcome.as_ref().unwrap_or(&0);
+        self.buffer.truncate(known + count);
+        outcome?;
+        self.offset += u64::try_from(count).unwrap_or(0);
+        if count == 0 && self.was_truncated()? {
+            self.offset = 0;
+            self.buffer = Vec::new();
+            return self.fill();
+        }
+        Ok(count)
+    }
+
+    /// An administrator may empty the file (`: > log`); what comes then is new.
+    fn was_truncated(&self) -> io::Result<bool> {
+        let size = u64::try_from(fstat(self.file.as_fd())?.st_size).unwrap_or(0);
+        Ok(size < self.offset && size > 0)
+    }
+}
