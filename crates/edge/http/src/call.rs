@@ -143,6 +143,9 @@ async fn answer(
     };
     let version = version::check(asked)?;
     let Some(action) = found.route.action else {
+        if let Some(text) = found.route.absent {
+            return Err(ApiError::not_found(text.replace("{}", &found.name)));
+        }
         return Err(ApiError::not_implemented(format!(
             "{} {} is not implemented in Havre yet",
             found.route.method, found.route.path

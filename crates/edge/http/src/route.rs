@@ -16,10 +16,13 @@ pub struct Route {
     /// The path as the API's description writes it, with `{id}` and `{name}`.
     pub path: &'static str,
     pub(crate) action: Option<Action>,
+    /// What is missing can also not exist: the text of the 404, with `{}` for the name. Clients that look a
+    /// name up among all kinds of objects would otherwise stop at the first kind that is missing.
+    pub(crate) absent: Option<&'static str>,
 }
 
 impl Route {
-    /// Whether Havre answers it; otherwise the answer is 501.
+    /// Whether Havre answers it; otherwise the answer is 501, or 404 where one object is asked for.
     #[must_use]
     pub fn implemented(&self) -> bool {
         self.action.is_some()

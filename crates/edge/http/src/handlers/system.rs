@@ -12,6 +12,7 @@ use super::shape;
 use crate::body::Body;
 use crate::call::Call;
 use crate::reply::{self, Reply};
+use crate::version;
 
 pub(super) fn ping(call: &Call) -> Reply {
     let text = if call.method == Method::HEAD {
@@ -42,7 +43,10 @@ pub(super) fn ping(call: &Call) -> Reply {
 }
 
 pub(super) async fn version(call: &Call) -> Reply {
-    reply::json(StatusCode::OK, &call.api().system.version().await?)
+    let mut version = call.api().system.version().await?;
+    version.api_version = version::MAX.to_string();
+    version.min_api_version = version::MIN.to_string();
+    reply::json(StatusCode::OK, &version)
 }
 
 pub(super) async fn info(call: &Call) -> Reply {

@@ -14,6 +14,7 @@ const fn answered(method: &'static str, path: &'static str, action: Action) -> R
         method,
         path,
         action: Some(action),
+        absent: None,
     }
 }
 
@@ -23,6 +24,17 @@ const fn missing(method: &'static str, path: &'static str) -> Route {
         method,
         path,
         action: None,
+        absent: None,
+    }
+}
+
+/// In the API, not in Havre yet, and so no object of the kind exists.
+const fn absent(method: &'static str, path: &'static str, text: &'static str) -> Route {
+    Route {
+        method,
+        path,
+        action: None,
+        absent: Some(text),
     }
 }
 
@@ -105,14 +117,14 @@ pub(super) const ROUTES: &[Route] = &[
     missing("GET", "/images/{name}/attestations"),
     missing("POST", "/images/{name}/push"),
     missing("GET", "/images/{name}/get"),
-    missing("GET", "/volumes/{name}"),
+    absent("GET", "/volumes/{name}", "get {}: no such volume"),
     missing("PUT", "/volumes/{name}"),
     missing("DELETE", "/volumes/{name}"),
-    missing("GET", "/networks/{id}"),
+    absent("GET", "/networks/{id}", "network {} not found"),
     missing("DELETE", "/networks/{id}"),
     missing("POST", "/networks/{id}/connect"),
     missing("POST", "/networks/{id}/disconnect"),
-    missing("GET", "/plugins/{name}/json"),
+    absent("GET", "/plugins/{name}/json", "plugin \"{}\" not found"),
     missing("DELETE", "/plugins/{name}"),
     missing("POST", "/plugins/{name}/enable"),
     missing("POST", "/plugins/{name}/disable"),

@@ -1,0 +1,14 @@
+//! The API over a real unix socket, with an engine that exists only in memory: raw bytes, and the docker CLI.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod hijack;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod streams;
