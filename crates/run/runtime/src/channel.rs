@@ -1,0 +1,142 @@
+//! The conversation between the runtime and the process that becomes the container.
+//!
+//! A pair of sequenced-packet sockets: each message arrives whole, and the end of the stream
+//! means that the program was executed (the socket is close-on-exec) or that the process died.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use havre_sys::net::{recv_fds, send_fds};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::error::RuntimeError;
+
+/// The longest message: an error with a path and the last output of a hook.
+const MESSAGE_MAX: usize = 16 * 1024;
+
+/// From the child.
+#[derive(Debug)]
+pub(crate) enum FromChild {
+    /// Wants its user and group mappings written.
+    NeedMappings,
+    /// The file systems are in place: the hooks before pivot_root may run.
+    NeedHooks,
+    /// The terminal's master side.
+    Console(OwnedFd),
+    /// Set up; waits at the gate.
+    Ready,
+    /// Gave up.
+    Failed(RuntimeError),
+    /// The other end is closed.
+    End,
+}
+
+const MAPPINGS: u8 = b'm';
+const HOOKS: u8 = b'h';
+const CONSOLE: u8 = b'c';
+const READY: u8 = b'r';
+const FAILED: u8 = b'f';
+const GO: u8 = b'g';
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// The two ends: the runtime's and the child's.
+pub(crate) fn pair() -> io::Result<(Channel, Channel)> {
+    let (a, b) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((Channel(a), Channel(b)))
+}
+
+impl Channel {
+    pub(crate) const fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    fn send(&self, kind: u8, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut message = Vec::with_capacity(body.len() + 1);
+        message.push(kind);
+        message.extend_from_slice(body.get(..MESSAGE_MAX - 1).unwrap_or(body));
+        loop {
+            match send_fds(self.0.as_fd(), &message, fds) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        loop {
+            match recv_fds(self.0.as_fd(), &mut buffer, 1) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A stream socket whose other end was closed with unread data.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok((Vec::new(), None));
+                }
+                Err(error) => return Err(error),
+                Ok((count, mut fds)) => {
+                    buffer.truncate(count);
+                    return Ok((buffer, fds.pop()));
+                }
+            }
+        }
+    }
+
+    // === the runtime's side ===
+
+    /// The next thing that the child says.
+    pub(crate) fn hear(&self) -> io::Result<FromChild> {
+        let (message, fd) = self.receive()?;
+        Ok(match (message.split_first(), fd) {
+            (None, _) => FromChild::End,
+            (Some((&MAPPINGS, _)), _) => FromChild::NeedMappings,
+            (Some((&HOOKS, _)), _) => FromChild::NeedHooks,
+            (Some((&CONSOLE, _)), Some(fd)) => FromChild::Console(fd),
+            (Some((&READY, _)), _) => FromChild::Ready,
+            (Some((&FAILED, body)), _) => FromChild::Failed(RuntimeError::decode(body)),
+            (Some(_), _) => FromChild::Failed(RuntimeError::decode(&[])),
+        })
+    }
+
+    /// Lets the child go on.
+    pub(crate) fn go(&self) -> io::Result<()> {
+        self.send(GO, &[], &[])
+    }
+
+    // === the child's side ===
+
+    pub(crate) fn need_mappings(&self) -> io::Result<()> {
+        self.send(MAPPINGS, &[], &[])?;
+        self.await_go()
+    }
+
+    pub(crate) fn need_hooks(&self) -> io::Result<()> {
+        self.send(HOOKS, &[], &[])?;
+        self.await_go()
+    }
+
+    pub(crate) fn console(&self, master: BorrowedFd<'_>) -> io::Result<()> {
+        self.send(CONSOLE, &[], &[master])
+    }
+
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.send(READY, &[], &[])
+    }
+
+    /// Waits for the other side; its end is an error, for there is nobody left to work for.
+    pub(crate) fn await_go(&self) -> io::Result<()> {
+        let (message, _fd) = self.receive()?;
+        match message.first() {
+            Some(&GO) => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Reports the failure. Nobody may be listening any more, and then nothing is lost: the
+    /// runtime sees the end of the stream and the exit status.
+    pub(crate) fn fail(&self, error: &RuntimeError) {
+        if self.send(FAILED, &error.encode(), &[]).is_err() {}
+    }
+}

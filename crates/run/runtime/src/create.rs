@@ -1,0 +1,253 @@
+//! Making a container: plan, cgroup, clone, and the caller's handle of what came of it.
+
+use std::cell::Cell;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use havre_cgroup::{Cgroup, Host};
+use havre_sys::process::{Child, CloneArgs, CloneFlags, clone3};
+use oci_spec::runtime::{Hooks, Mount, MountBuilder, Spec};
+use rustix::process::Pid;
+
+use crate::cgroups::{self, Placement};
+use crate::channel::{self, Channel};
+use crate::child::rootfs::Sources;
+use crate::child::{self, Init};
+use crate::error::{RuntimeError, Step as _};
+use crate::hooks;
+use crate::launch::{Attend, Gate, Launched, StdioSpec};
+use crate::plan::{Kind, MountStep, Namespaces, Plan, ProcessPlan};
+use crate::state::{State, Status};
+use crate::userns;
+
+/// A mount of the container's root, in the words of containerd. It is made inside the
+/// container's mount namespace and never appears on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootfsMount {
+    /// `overlay`, `bind`, or any other file system.
+    pub fstype: String,
+    /// The device or directory; `overlay` for overlay.
+    pub source: String,
+    /// `lowerdir=a:b`, `upperdir=…`, `ro` and so on.
+    pub options: Vec<String>,
+}
+
+/// What a container is made from.
+#[derive(Debug)]
+pub struct Create<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// Its directory, absolute.
+    pub bundle: &'a Path,
+    /// Its configuration.
+    pub spec: &'a Spec,
+    /// Mounts of its root, bottom first; empty if the directory `root.path` is the root itself.
+    pub rootfs_mounts: &'a [RootfsMount],
+    /// Its standard streams.
+    pub stdio: StdioSpec,
+    /// The host's cgroup hierarchies.
+    pub cgroup_host: &'a Host,
+    /// What it waits for.
+    pub gate: Gate,
+    /// How many descriptors from 3 up are passed on to the program.
+    pub preserve_fds: u32,
+    /// Whether it is killed when the caller dies.
+    pub die_with_parent: bool,
+}
+
+/// A container that exists. Dropping this lets go of it; it does not end it.
+#[derive(Debug)]
+pub struct Created {
+    launched: Launched,
+    cgroup: Cgroup,
+    state: State,
+    hooks: Option<Hooks>,
+}
+
+impl Created {
+    /// The first process, in the caller's PID namespace.
+    #[must_use]
+    pub const fn pid(&self) -> Pid {
+        self.launched.child.pid
+    }
+
+    /// The descriptor of the first process.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.launched.pidfd()
+    }
+
+    /// The first process as a child to wait for.
+    #[must_use]
+    pub const fn child(&self) -> &Child {
+        &self.launched.child
+    }
+
+    /// The master side of the terminal; there is one only once.
+    #[must_use]
+    pub const fn console(&mut self) -> Option<OwnedFd> {
+        self.launched.console.take()
+    }
+
+    /// The container's cgroup.
+    #[must_use]
+    pub const fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Opens the gate of a container made with [`Gate::Hold`] and waits until its program is
+    /// executed; then runs its poststart hooks.
+    pub fn start(&mut self) -> Result<(), RuntimeError> {
+        self.launched.start()?;
+        self.poststart()
+    }
+
+    /// Runs the poststart hooks, for a container made with [`Gate::Open`].
+    pub fn poststart(&self) -> Result<(), RuntimeError> {
+        let Some(all) = &self.hooks else { return Ok(()) };
+        let state = self.state.at(Status::Running, self.pid().as_raw_pid());
+        hooks::run("poststart", all.poststart().as_ref(), &state)
+    }
+}
+
+/// Makes a container up to its gate. Its program has been looked up by then, so that a missing
+/// one is reported here. After an error nothing of it is left.
+pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
+    let spec = request.spec;
+    let plan = Plan::new(spec, request.bundle)?;
+    if !plan.namespaces.makes(Kind::Mount) {
+        let what = "a container without a mount namespace of its own".to_owned();
+        return Err(RuntimeError::Unsupported { what });
+    }
+    let process = process_plan(request)?;
+    let state = State::creating(request.id, request.bundle, spec);
+    let root_mounts = root_mounts(request.rootfs_mounts, &plan)?;
+    let sources = Sources::prepare(&plan, &root_mounts)?;
+    let join = open_namespaces(&plan.namespaces)?;
+    let cgroup = cgroups::make(request.cgroup_host, spec, request.id)?;
+    let launched = Placement::new(Some(request.cgroup_host), &cgroup).and_then(|placement| {
+        let init = Init {
+            plan: &plan,
+            process: &process,
+            hooks: spec.hooks().as_ref(),
+            state: &state,
+            join: &join.inside,
+            cgroup: &placement,
+            rootfs: &sources,
+            streams: request.stdio.streams(),
+            gate: request.gate.for_child(),
+            preserve_fds: request.preserve_fds,
+            die_with_parent: request.die_with_parent,
+        };
+        launch(&init, &join, &request.gate)
+    });
+    match launched {
+        Ok(launched) => Ok(Created { launched, cgroup, state, hooks: spec.hooks().clone() }),
+        Err(error) => {
+            // The first error is the one to report; a directory that resists is found by the
+            // sweep of the engine.
+            drop(cgroup.delete());
+            Err(error)
+        }
+    }
+}
+
+fn process_plan(request: &Create<'_>) -> Result<ProcessPlan, RuntimeError> {
+    let Some(process) = request.spec.process() else {
+        return Err(RuntimeError::spec("process", "it is missing"));
+    };
+    let seccomp = request.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let mut plan = ProcessPlan::new(process, seccomp)?;
+    if let StdioSpec::Terminal { size } = request.stdio {
+        plan.terminal = true;
+        plan.console_size = size.or(plan.console_size);
+    } else if plan.terminal {
+        return Err(RuntimeError::spec("process.terminal", "the caller takes no terminal"));
+    }
+    Ok(plan)
+}
+
+/// The mounts of the root as steps, by way of the words of the specification.
+fn root_mounts(mounts: &[RootfsMount], plan: &Plan) -> Result<Vec<MountStep>, RuntimeError> {
+    if mounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !plan.rootfs.is_dir() {
+        fs_err::create_dir_all(&plan.rootfs).step(|| "make the directory of the root".to_owned())?;
+    }
+    let step = |mount: &RootfsMount| {
+        let mount: Mount = MountBuilder::default()
+            .destination("/")
+            .typ(mount.fstype.clone())
+            .source(PathBuf::from(&mount.source))
+            .options(mount.options.clone())
+            .build()
+            .map_err(|error| RuntimeError::spec("rootfs", error.to_string()))?;
+        MountStep::new(&mount)
+    };
+    mounts.iter().map(step).collect()
+}
+
+// === namespaces ===
+
+/// Namespaces that are joined.
+#[derive(Debug, Default)]
+struct Joins {
+    /// By the child, in order; a user namespace first, for it decides about the others.
+    inside: Vec<(Kind, OwnedFd)>,
+    /// By the runtime for its children: a process cannot change its own PID namespace.
+    pid: Option<OwnedFd>,
+}
+
+fn open_namespaces(namespaces: &Namespaces) -> Result<Joins, RuntimeError> {
+    let mut out = Joins::default();
+    for (kind, path) in &namespaces.join {
+        let fd = userns::open_namespace(*kind, path)?;
+        match kind {
+            Kind::Pid => out.pid = Some(fd),
+            Kind::User => out.inside.insert(0, (*kind, fd)),
+            _ => out.inside.push((*kind, fd)),
+        }
+    }
+    Ok(out)
+}
+
+struct Attendant<'a> {
+    init: &'a Init<'a>,
+}
+
+impl Attend for Attendant<'_> {
+    fn mappings(&mut self, pid: Pid) -> Result<(), RuntimeError> {
+        userns::write_mappings(pid, &self.init.plan.namespaces)
+    }
+
+    #[expect(deprecated, reason = "prestart hooks are deprecated but still part of the specification")]
+    fn hooks(&mut self, pid: Pid) -> Result<(), RuntimeError> {
+        let Some(all) = self.init.hooks else { return Ok(()) };
+        let state = self.init.state.at(Status::Creating, pid.as_raw_pid());
+        hooks::run("prestart", all.prestart().as_ref(), &state)?;
+        hooks::run("createRuntime", all.create_runtime().as_ref(), &state)
+    }
+}
+
+fn launch(init: &Init<'_>, join: &Joins, gate: &Gate) -> Result<Launched, RuntimeError> {
+    let namespaces = &init.plan.namespaces;
+    let mut flags = CloneFlags::NONE;
+    for kind in &namespaces.new {
+        // The cgroup namespace is made after the cgroup was entered, the time namespace before
+        // its first process, while its clocks can still be set.
+        if !matches!(kind, Kind::Cgroup | Kind::Time) {
+            flags |= kind.flag();
+        }
+    }
+    let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
+    let ours = Cell::new(Some(ours));
+    let around = userns::ForChildren::enter(namespaces, join.pid.as_ref())?;
+    let args = CloneArgs { cgroup: init.cgroup.birth, ..CloneArgs::new(flags) };
+    let child = clone3(&args, || child::main(init, theirs, &ours));
+    around.leave()?;
+    let child = child.step(|| "clone the container process".to_owned())?;
+    let ours: Option<Channel> = ours.take();
+    let Some(ours) = ours else { return Err(RuntimeError::Died { how: String::new() }) };
+    Launched::attend(child, ours, gate, &mut Attendant { init })
+}

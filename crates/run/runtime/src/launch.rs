@@ -1,0 +1,189 @@
+//! What a new container and a process that enters one have in common: streams, gate, and the
+//! conversation with the child until it runs.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use havre_sys::process::Child;
+use rustix::process::{Pid, Signal};
+
+use crate::channel::{Channel, FromChild};
+use crate::child::finish;
+use crate::error::{RuntimeError, Step as _};
+
+/// Where the standard streams of a process lead.
+#[derive(Debug)]
+pub enum StdioSpec {
+    /// To these descriptors.
+    Fds {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// To a new terminal of the container, whose other side the caller gets.
+    Terminal {
+        /// Rows and columns.
+        size: Option<(u16, u16)>,
+    },
+    /// To where the caller's lead.
+    Inherit,
+}
+
+impl StdioSpec {
+    pub(crate) fn streams(&self) -> finish::Streams<'_> {
+        match self {
+            Self::Fds { stdin, stdout, stderr } => finish::Streams::Fds {
+                stdin: stdin.as_fd(),
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+            },
+            Self::Terminal { .. } | Self::Inherit => finish::Streams::Inherit,
+        }
+    }
+}
+
+/// What holds a process that is set up from executing its program.
+#[derive(Debug)]
+pub enum Gate {
+    /// Nothing.
+    Open,
+    /// The caller, who says when (`start`).
+    Hold,
+    /// Whoever first connects to this listening unix socket: for a caller that will be gone by
+    /// then. The directory of the socket decides who may. See [`open_gate`].
+    Listen(OwnedFd),
+}
+
+impl Gate {
+    pub(crate) fn for_child(&self) -> finish::Gate<'_> {
+        match self {
+            Self::Open => finish::Gate::Open,
+            Self::Hold => finish::Gate::Channel,
+            Self::Listen(listener) => finish::Gate::Listener(listener.as_fd()),
+        }
+    }
+}
+
+/// Lets a process go that waits at [`Gate::Listen`], and waits until its program runs.
+///
+/// `connection` is a connected socket of the gate.
+pub fn open_gate(connection: OwnedFd) -> Result<(), RuntimeError> {
+    settled(&Channel::from_fd(connection))
+}
+
+fn settled(channel: &Channel) -> Result<(), RuntimeError> {
+    match channel.hear().step(|| "wait for the program to be executed".to_owned())? {
+        FromChild::End => Ok(()),
+        FromChild::Failed(error) => Err(error),
+        _ => Err(RuntimeError::Died { how: "it spoke out of turn".to_owned() }),
+    }
+}
+
+/// A child that was cloned and is being talked to.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) child: Child,
+    pub(crate) console: Option<OwnedFd>,
+    /// Open while the child waits at a gate that the caller holds.
+    channel: Option<Channel>,
+}
+
+/// What the runtime does when the child asks for it.
+pub(crate) trait Attend {
+    fn mappings(&mut self, pid: Pid) -> Result<(), RuntimeError>;
+    fn hooks(&mut self, pid: Pid) -> Result<(), RuntimeError>;
+}
+
+/// For a child that asks for nothing.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+impl Attend for Nothing {
+    fn mappings(&mut self, _pid: Pid) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+    fn hooks(&mut self, _pid: Pid) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+}
+
+impl Launched {
+    /// Talks with the child until it is ready, or with an open gate until its program runs. A
+    /// child that fails, or that cannot be attended to, is ended and reaped.
+    pub(crate) fn attend(
+        child: Child,
+        channel: Channel,
+        gate: &Gate,
+        attend: &mut dyn Attend,
+    ) -> Result<Self, RuntimeError> {
+        let mut launched = Self { child, console: None, channel: None };
+        match launched.talk(&channel, gate, attend) {
+            Ok(()) => {
+                launched.channel = matches!(gate, Gate::Hold).then_some(channel);
+                Ok(launched)
+            }
+            Err(error) => {
+                drop(channel);
+                Err(launched.end_after(error))
+            }
+        }
+    }
+
+    fn talk(
+        &mut self,
+        channel: &Channel,
+        gate: &Gate,
+        attend: &mut dyn Attend,
+    ) -> Result<(), RuntimeError> {
+        let describe = || "talk with the container process".to_owned();
+        let mut ready = false;
+        loop {
+            match channel.hear().step(describe)? {
+                FromChild::NeedMappings => {
+                    attend.mappings(self.child.pid)?;
+                    channel.go().step(describe)?;
+                }
+                FromChild::NeedHooks => {
+                    attend.hooks(self.child.pid)?;
+                    channel.go().step(describe)?;
+                }
+                FromChild::Console(master) => self.console = Some(master),
+                FromChild::Ready if matches!(gate, Gate::Open) => ready = true,
+                FromChild::Ready => return Ok(()),
+                FromChild::Failed(error) => return Err(error),
+                FromChild::End if ready => return Ok(()),
+                FromChild::End => return Err(RuntimeError::Died { how: String::new() }),
+            }
+        }
+    }
+
+    /// Ends and reaps the child; fills in how it ended if that is all there is to say.
+    fn end_after(&self, error: RuntimeError) -> RuntimeError {
+        let died = matches!(error, RuntimeError::Died { .. });
+        if !died && self.child.kill(Signal::KILL).is_err() {
+            // It is gone already; reaping below tells no more.
+        }
+        match (self.child.wait(), died) {
+            (Ok(exit), true) => RuntimeError::Died { how: format!("exit status {}", exit.status()) },
+            (_, _) => error,
+        }
+    }
+
+    pub(crate) fn start(&mut self) -> Result<(), RuntimeError> {
+        let Some(channel) = self.channel.take() else {
+            return Err(RuntimeError::Step {
+                what: "start the process".to_owned(),
+                source: io::Error::other("it does not wait to be started"),
+            });
+        };
+        channel.go().step(|| "start the process".to_owned())?;
+        settled(&channel)
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+}

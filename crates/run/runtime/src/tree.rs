@@ -1,0 +1,230 @@
+//! Mounts that hang nowhere yet: made by the mount API of the kernel, known by descriptor only.
+//!
+//! A tree that is never attached vanishes with its descriptor, so a container that fails half
+//! way leaves nothing behind on the host. Targets are descriptors too: what a concurrent rename
+//! does to their names cannot move a mount elsewhere (CVE-2021-30465).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use havre_sys::fsroot::Root;
+use havre_sys::mount::{Depth, MountAttr, MountAttrFlags, Propagation, mount_setattr};
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatFs, fstat, fstatfs};
+use rustix::mount as api;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::error::{RuntimeError, Step as _};
+use crate::plan::mounts::{Attrs, lower_dirs};
+use crate::plan::{MountStep, Param, What};
+
+/// linux/magic.h
+pub(crate) const PROC_MAGIC: i64 = 0x9fa0;
+pub(crate) const DEVPTS_MAGIC: i64 = 0x1cd1;
+
+/// A copy of the mount of a file or directory at a trusted path of the host.
+pub(crate) fn bind(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(CWD, source, flags)?)
+}
+
+/// A copy of the mount that the descriptor is in, rooted at what it refers to.
+pub(crate) fn bind_fd(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(fd, c"", flags)?)
+}
+
+/// A new instance of a file system.
+pub(crate) fn filesystem(
+    fstype: &str,
+    source: &str,
+    params: &[Param],
+    attrs: MountAttrFlags,
+) -> Result<OwnedFd, (io::Error, String)> {
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e.into(), String::new()))?;
+    configure(&context, fstype, source, params, attrs).map_err(|error| (error, complaint(&context)))
+}
+
+fn configure(
+    context: &OwnedFd,
+    fstype: &str,
+    source: &str,
+    params: &[Param],
+    attrs: MountAttrFlags,
+) -> io::Result<OwnedFd> {
+    if !source.is_empty() {
+        fsconfig_set_string(context, "source", source)?;
+    }
+    for param in params {
+        match param {
+            Param::Flag(name) => fsconfig_set_flag(context, name.as_str())?,
+            Param::Value(key, value) if fstype == "overlay" && key == "lowerdir" => {
+                // One by one, because the list as a whole may pass the limit of one page and
+                // each string of fsconfig that of 255 bytes (Linux 6.5).
+                for lower in lower_dirs(value) {
+                    fsconfig_set_string(context, "lowerdir+", lower.as_str())?;
+                }
+            }
+            Param::Value(key, value) => fsconfig_set_string(context, key.as_str(), value.as_str())?,
+        }
+    }
+    fsconfig_create(context)?;
+    let bits = u32::try_from(attrs.bits()).map_err(io::Error::other)?;
+    let attrs = api::MountAttrFlags::from_bits_retain(bits);
+    Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)?)
+}
+
+/// What the file system itself says about the failure (man 7 fsopen: messages are read).
+fn complaint(context: &OwnedFd) -> String {
+    let mut buffer = [0; 256];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(count) => {
+            let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned();
+            format!(" ({})", text.trim_start_matches("e ").trim_end())
+        }
+        Err(_nothing_said) => String::new(),
+    }
+}
+
+/// Changes attributes and propagation of a tree.
+pub(crate) fn adjust(
+    tree: BorrowedFd<'_>,
+    attrs: Attrs,
+    depth: Depth,
+    propagation: Option<Propagation>,
+) -> io::Result<()> {
+    if attrs.is_empty() && propagation.is_none() {
+        return Ok(());
+    }
+    let attr = MountAttr { set: attrs.set, clear: attrs.clear, propagation, idmap: None };
+    mount_setattr(tree, c"", depth, &attr)
+}
+
+/// Hangs a tree on a target.
+pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, c"", target, c"", flags)?)
+}
+
+impl MountStep {
+    /// Makes the tree of this step, with all of its attributes but propagation, which counts
+    /// from where it hangs. None for a step that has no tree of its own kind.
+    pub(crate) fn tree(&self) -> Result<Option<OwnedFd>, RuntimeError> {
+        let tree = match &self.what {
+            What::Bind { source, recursive } => {
+                let tree = bind(source, *recursive).step(|| self.describe())?;
+                adjust(tree.as_fd(), self.own, Depth::One, None).step(|| self.describe())?;
+                tree
+            }
+            What::Fs { fstype, source, params } => {
+                filesystem(fstype, source, params, self.own.set).map_err(|(source, text)| {
+                    RuntimeError::Step { what: format!("{}{text}", self.describe()), source }
+                })?
+            }
+            What::Cgroup | What::Remount => return Ok(None),
+        };
+        adjust(tree.as_fd(), self.deep, Depth::Recursive, None).step(|| self.describe())?;
+        Ok(Some(tree))
+    }
+
+    pub(crate) fn propagate(&self, tree: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+        for (propagation, recursive) in &self.propagation {
+            let depth = if *recursive { Depth::Recursive } else { Depth::One };
+            adjust(tree, Attrs::default(), depth, Some(*propagation)).step(|| self.describe())?;
+        }
+        Ok(())
+    }
+}
+
+/// Paths below `/proc` that may be covered by something that is not proc: what LXCFS and
+/// container engines put there. Anything else could make a write of ours, or a check of the
+/// container's own tools, land on a chosen file (CVE-2019-16884, CVE-2023-27561).
+const PROC_COVERS: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Finds or makes the place to hang a tree on.
+pub(crate) fn target(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    let fstype = match &step.what {
+        What::Fs { fstype, .. } => fstype.as_str(),
+        What::Bind { .. } | What::Cgroup | What::Remount => "",
+    };
+    let describe = || step.describe();
+    let virtual_fs = matches!(fstype, "proc" | "sysfs");
+    if virtual_fs {
+        refuse_odd_directory(root, step)?;
+    }
+    let is_dir = is_directory(tree).step(describe)?;
+    let target = if is_dir {
+        root.mkdir_all(&step.target, Mode::from_raw_mode(0o755))
+    } else {
+        root.ensure_file(&step.target, Mode::from_raw_mode(0o755))
+    };
+    let target = target.step(describe)?;
+    if virtual_fs {
+        return Ok(target);
+    }
+    // Judged by where the path led, not by how it is written, and for `/proc` itself by both:
+    // proc may not be mounted there yet.
+    let over_proc = is_proc(&target).step(describe)? || step.target.starts_with("/proc");
+    let allowed = PROC_COVERS.iter().any(|cover| step.target == Path::new(cover));
+    if over_proc && !allowed && !is_proc(tree).step(describe)? {
+        let reason = format!("`{}` cannot be mounted because it is inside /proc", step.target.display());
+        return Err(RuntimeError::spec("mounts", reason));
+    }
+    Ok(target)
+}
+
+/// proc and sysfs go on an ordinary directory or a new one; a symbolic link in the image could
+/// lead them to a place that the masks miss.
+fn refuse_odd_directory(root: &Root, step: &MountStep) -> Result<(), RuntimeError> {
+    match root.lstat(&step.target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).step(|| step.describe()),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+        Ok(_) => {
+            let reason =
+                format!("`{}` must be an ordinary directory to be mounted on", step.target.display());
+            Err(RuntimeError::spec("mounts", reason))
+        }
+    }
+}
+
+pub(crate) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
+    let status: StatFs = fstatfs(fd)?;
+    Ok(status.f_type == PROC_MAGIC)
+}
+
+/// The host's `/dev/null`, seen to be it (CVE-2025-31133).
+pub(crate) fn dev_null() -> io::Result<OwnedFd> {
+    let fd = rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
+    if is_null { Ok(fd) } else { Err(io::Error::other("/dev/null of the host is not the null device")) }
+}
