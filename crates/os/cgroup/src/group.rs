@@ -337,6 +337,11 @@ impl Cgroup {
                 {
                     refused.push(write);
                 }
+                // Without swap accounting there is no limit to take away.
+                Err(CgroupError::Write { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound
+                        && write.file == "memory.memsw.limit_in_bytes"
+                        && write.value == "-1" => {}
                 other => other?,
             }
         }

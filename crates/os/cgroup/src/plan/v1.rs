@@ -38,10 +38,6 @@ pub(super) fn memory(plan: &mut Plan, memory: &LinuxMemory) -> Result<(), Cgroup
         plan.write(Memory, "memory.oom_control", 1);
     }
     // The kernel has refused or ignored it since 5.4.
-    #[expect(
-        deprecated,
-        reason = "the field is read in order to report that it has no effect"
-    )]
     let kernel = memory.kernel();
     plan.ignore("memory.kernel", kernel.is_some_and(|v| v > 0));
     plan.ignore(

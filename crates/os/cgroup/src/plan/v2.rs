@@ -21,10 +21,6 @@ pub(super) fn memory(plan: &mut Plan, memory: &LinuxMemory) -> Result<(), Cgroup
     if let Some(reservation) = memory.reservation().filter(|v| *v != 0) {
         plan.write(Memory, "memory.low", max_or(reservation));
     }
-    #[expect(
-        deprecated,
-        reason = "the field is read in order to report that it has no effect"
-    )]
     let kernel = memory.kernel();
     plan.ignore("memory.kernel", kernel.is_some_and(|v| v > 0));
     plan.ignore(

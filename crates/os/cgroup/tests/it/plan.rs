@@ -75,12 +75,52 @@ const EVERYTHING: &str = r#"{
 
 #[test]
 fn everything_on_version_1() {
-    assert_snapshot!(render(Mode::V1, EVERYTHING), @"");
+    assert_snapshot!(render(Mode::V1, EVERYTHING), @r"
+Memory memory.limit_in_bytes = 104857600
+Memory memory.memsw.limit_in_bytes = 209715200
+Memory memory.soft_limit_in_bytes = 52428800
+Memory memory.kmem.tcp.limit_in_bytes = 4096
+Memory memory.swappiness = 10
+Memory memory.oom_control = 1
+Cpu cpu.shares = 512
+Cpu cpu.cfs_period_us = 100000
+Cpu cpu.cfs_quota_us = 50000
+Cpu cpu.cfs_burst_us = 1000
+Cpu cpu.rt_period_us = 1000000
+Cpu cpu.rt_runtime_us = 950000
+Cpuset cpuset.cpus = 0-1,3
+Cpuset cpuset.mems = 0
+Pids pids.max = 100
+Io blkio.bfq.weight = 500
+Io blkio.bfq.weight_device = 8:0 300
+Io blkio.throttle.read_bps_device = 8:0 1048576
+Io blkio.throttle.write_iops_device = 8:16 100
+Devices devices.deny = a
+Devices devices.allow = c 10:200 rw
+ignored: blockIO.leafWeight
+");
 }
 
 #[test]
 fn everything_on_version_2() {
-    assert_snapshot!(render(Mode::V2, EVERYTHING), @"");
+    assert_snapshot!(render(Mode::V2, EVERYTHING), @r"
+Memory memory.swap.max = 104857600
+Memory memory.max = 104857600
+Memory memory.low = 52428800
+Cpu cpu.weight = 59
+Cpu cpu.max = 50000 100000
+Cpu cpu.max.burst = 1000
+Cpuset cpuset.cpus = 0-1,3
+Cpuset cpuset.mems = 0
+Pids pids.max = 100
+Io io.weight = 4950
+Io io.weight = 8:0 2930
+Io io.max = 8:0 rbps=1048576
+Io io.max = 8:16 wiops=100
+Devices devices.deny = a
+Devices devices.allow = c 10:200 rw
+ignored: memory.kernelTCP, memory.swappiness, memory.disableOOMKiller, cpu.realtimePeriod, cpu.realtimeRuntime, blockIO.leafWeight
+");
 }
 
 #[test]
@@ -92,7 +132,15 @@ fn hybrid_mixes_both() {
         "network": {"classID": 7, "priorities": [{"name": "eth0", "priority": 5}]},
         "pids": {"limit": -1}
     }"#;
-    assert_snapshot!(render(Mode::Hybrid, json), @"");
+    assert_snapshot!(render(Mode::Hybrid, json), @r"
+Memory memory.limit_in_bytes = -1
+Memory memory.memsw.limit_in_bytes = -1
+Pids pids.max = max
+Hugetlb hugetlb.2MB.max = 4194304
+NetCls net_cls.classid = 7
+NetPrio net_prio.ifpriomap = eth0 5
+- cgroup.max.depth = 3
+");
 }
 
 #[test]
@@ -107,15 +155,30 @@ fn zero_and_nothing_write_nothing() {
 #[test]
 fn unlimited_is_spelt_for_each_version() {
     let json = r#"{"memory": {"limit": -1}, "cpu": {"quota": -1}, "pids": {"limit": 0}}"#;
-    assert_snapshot!(render(Mode::V1, json), @"");
-    assert_snapshot!(render(Mode::V2, json), @"");
+    assert_snapshot!(render(Mode::V1, json), @r"
+Memory memory.limit_in_bytes = -1
+Memory memory.memsw.limit_in_bytes = -1
+Cpu cpu.cfs_quota_us = -1
+Pids pids.max = max
+");
+    assert_snapshot!(render(Mode::V2, json), @r"
+Memory memory.swap.max = max
+Memory memory.max = max
+Cpu cpu.max = max 100000
+Pids pids.max = max
+");
 }
 
 #[test]
 fn rdma_and_unified_files_keep_a_fixed_order() {
     let json = r#"{"rdma": {"mlx5_1": {"hcaHandles": 3}, "mlx4_0": {"hcaObjects": 10000}},
         "unified": {"memory.high": "1M", "cpu.weight": "50"}}"#;
-    assert_snapshot!(render(Mode::V2, json), @"");
+    assert_snapshot!(render(Mode::V2, json), @r"
+Rdma rdma.max = mlx4_0 hca_object=10000
+Rdma rdma.max = mlx5_1 hca_handle=3
+- cpu.weight = 50
+- memory.high = 1M
+");
 }
 
 #[test]
