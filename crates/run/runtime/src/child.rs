@@ -187,7 +187,6 @@ fn run_hooks(init: &Init<'_>, channel: &Channel) -> Result<(), RuntimeError> {
 }
 
 /// True if the runtime has something to run before pivot_root.
-#[expect(deprecated, reason = "prestart hooks are deprecated but still part of the specification")]
 pub(crate) fn wants_runtime_hooks(hooks: &Hooks) -> bool {
     let some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
     some(hooks.prestart()) || some(hooks.create_runtime())

@@ -221,7 +221,6 @@ impl Attend for Attendant<'_> {
         userns::write_mappings(pid, &self.init.plan.namespaces)
     }
 
-    #[expect(deprecated, reason = "prestart hooks are deprecated but still part of the specification")]
     fn hooks(&mut self, pid: Pid) -> Result<(), RuntimeError> {
         let Some(all) = self.init.hooks else { return Ok(()) };
         let state = self.init.state.at(Status::Creating, pid.as_raw_pid());

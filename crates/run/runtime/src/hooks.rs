@@ -22,8 +22,8 @@ use crate::state::State;
 /// How much of a failed hook's output is shown.
 const OUTPUT_MAX: u64 = 1024;
 
-/// Runs hooks one after the other; the first that fails ends it.
-pub(crate) fn run(
+/// Runs the hooks of a stage one after the other; the first that fails ends it.
+pub fn run(
     stage: &'static str,
     hooks: Option<&Vec<Hook>>,
     state: &State,

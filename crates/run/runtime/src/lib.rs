@@ -25,5 +25,6 @@ pub use create::{Create, Created, RootfsMount, create};
 pub use delete::{Delete, delete};
 pub use error::{ExecCause, RuntimeError};
 pub use exec::{Exec, ExecChild, exec};
+pub use hooks::run as run_hooks;
 pub use launch::{Gate, StdioSpec, open_gate};
 pub use state::{OCI_VERSION, State, Status};

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use havre_sys::fsroot::Root;
 use havre_sys::mount::{Depth, MountAttr, MountAttrFlags, Propagation, mount_setattr};
-use rustix::fs::{CWD, FileType, Mode, OFlags, StatFs, fstat, fstatfs};
+use rustix::fs::{CWD, FileType, Mode, StatFs, fstat, fstatfs};
 use rustix::mount as api;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -220,11 +220,39 @@ fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
     Ok(status.f_type == PROC_MAGIC)
 }
 
-/// The host's `/dev/null`, seen to be it (CVE-2025-31133).
+/// A mount of the host's null device, seen to be it (CVE-2025-31133).
 pub(crate) fn dev_null() -> io::Result<OwnedFd> {
-    let fd = rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fstat(&fd)?;
+    let tree = bind(Path::new("/dev/null"), false)?;
+    let stat = fstat(&tree)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
-    if is_null { Ok(fd) } else { Err(io::Error::other("/dev/null of the host is not the null device")) }
+    if !is_null {
+        return Err(io::Error::other("/dev/null of the host is not the null device"));
+    }
+    // It is the host's node: read-only, so that nobody inside changes its mode or owner.
+    let set = MountAttrFlags::RDONLY | MountAttrFlags::NOSUID | MountAttrFlags::NOEXEC;
+    adjust(tree.as_fd(), Attrs { set, clear: MountAttrFlags::NONE }, Depth::One, None)?;
+    Ok(tree)
+}
+
+/// A tree to hang in several places. The first takes the tree itself; the others copy it from
+/// where it hangs, since a tree that hangs nowhere can only be copied since Linux 6.15.
+#[derive(Debug)]
+pub(crate) struct Stamp<'a> {
+    tree: BorrowedFd<'a>,
+    used: bool,
+}
+
+impl<'a> Stamp<'a> {
+    pub(crate) const fn new(tree: BorrowedFd<'a>) -> Self {
+        Self { tree, used: false }
+    }
+
+    pub(crate) fn press(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
+        if self.used {
+            return attach(bind_fd(self.tree, false)?.as_fd(), target);
+        }
+        self.used = true;
+        attach(self.tree, target)
+    }
 }

@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use havre_sys::fsroot::Root;
 use havre_sys::mount::{Depth, MountAttrFlags, Propagation};
@@ -272,11 +272,7 @@ pub(crate) fn seal(plan: &Plan, root: &Root, null: BorrowedFd<'_>) -> Result<(),
     for path in &plan.readonly {
         make_readonly(root, path).step(|| format!("make `{}` read-only", path.display()))?;
     }
-    let mut empty = None;
-    for path in &plan.masked {
-        mask(root, path, null, &mut empty).step(|| format!("mask `{}`", path.display()))?;
-    }
-    Ok(())
+    mask_all(root, &plan.masked, null)
 }
 
 const READONLY: Attrs = Attrs { set: MountAttrFlags::RDONLY, clear: MountAttrFlags::NONE };
@@ -288,29 +284,36 @@ fn make_readonly(root: &Root, path: &Path) -> io::Result<()> {
     tree::attach(tree.as_fd(), target.as_fd())
 }
 
-/// Hides a file behind the null device, a directory behind an empty read-only file system, which
-/// all directories share.
-fn mask(
-    root: &Root,
-    path: &Path,
-    null: BorrowedFd<'_>,
-    empty: &mut Option<OwnedFd>,
-) -> io::Result<()> {
-    let Some(target) = existing(root, path)? else { return Ok(()) };
-    if !tree::is_directory(&target)? {
-        return tree::attach(tree::bind_fd(null, false)?.as_fd(), target.as_fd());
+/// Hides files behind the null device and directories behind one empty read-only file system.
+fn mask_all(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    let mut files = tree::Stamp::new(null);
+    let mut directories = Vec::new();
+    for path in paths {
+        let describe = || format!("mask `{}`", path.display());
+        let Some(target) = existing(root, path).step(describe)? else { continue };
+        if tree::is_directory(&target).step(describe)? {
+            directories.push((path, target));
+        } else {
+            files.press(target.as_fd()).step(describe)?;
+        }
     }
-    if let Some(empty) = empty {
-        return tree::attach(tree::bind_fd(empty.as_fd(), false)?.as_fd(), target.as_fd());
+    if directories.is_empty() {
+        return Ok(());
     }
+    let empty = empty_directory().step(|| "make an empty directory".to_owned())?;
+    let mut empty = tree::Stamp::new(empty.as_fd());
+    for (path, target) in &directories {
+        empty.press(target.as_fd()).step(|| format!("mask `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+fn empty_directory() -> io::Result<OwnedFd> {
     let attrs = MountAttrFlags::RDONLY
         | MountAttrFlags::NOSUID
         | MountAttrFlags::NODEV
         | MountAttrFlags::NOEXEC;
-    let tree = tree::filesystem("tmpfs", "tmpfs", &[], attrs).map_err(|(error, _)| error)?;
-    tree::attach(tree.as_fd(), target.as_fd())?;
-    *empty = Some(tree);
-    Ok(())
+    tree::filesystem("tmpfs", "tmpfs", &[], attrs).map_err(|(error, _)| error)
 }
 
 /// None if there is nothing: not every kernel has every file that is to be hidden.

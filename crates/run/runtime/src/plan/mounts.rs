@@ -23,8 +23,6 @@ pub(crate) struct MountStep {
     pub(crate) deep: Attrs,
     /// In order; true means recursive.
     pub(crate) propagation: Vec<(Propagation, bool)>,
-    /// Mappings of an id-mapped mount, and whether those below it are mapped too.
-    pub(crate) idmap: Option<IdMap>,
 }
 
 /// What is mounted.
@@ -93,14 +91,6 @@ fn without(from: MountAttrFlags, flag: MountAttrFlags) -> MountAttrFlags {
         }
     }
     out
-}
-
-/// The mapping of an id-mapped mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IdMap {
-    pub(crate) uids: Vec<LinuxIdMapping>,
-    pub(crate) gids: Vec<LinuxIdMapping>,
-    pub(crate) recursive: bool,
 }
 
 /// Name, whether it sets, and the attribute; each has a recursive twin with an `r` before it
@@ -177,7 +167,7 @@ struct Options {
     params: Vec<Param>,
     bind: Option<bool>,
     remount: bool,
-    idmap: Option<bool>,
+    idmap: bool,
 }
 
 impl Options {
@@ -205,8 +195,7 @@ impl Options {
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
             "remount" => self.remount = true,
-            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
-            "ridmap" => self.idmap = Some(true),
+            "idmap" | "ridmap" => self.idmap = true,
             "tmpcopyup" => {
                 let what = format!("the mount option `tmpcopyup` of `{}`", target.display());
                 return Err(RuntimeError::Unsupported { what });
@@ -253,16 +242,13 @@ impl MountStep {
                 What::Fs { fstype: fstype.to_owned(), source, params: options.params }
             }
         };
-        let uids = mount.uid_mappings().clone().unwrap_or_default();
-        let gids = mount.gid_mappings().clone().unwrap_or_default();
-        let mapped = !uids.is_empty() || !gids.is_empty();
-        let idmap = (options.idmap.is_some() || mapped).then(|| IdMap {
-            uids,
-            gids,
-            recursive: options.idmap.unwrap_or(false),
-        });
+        let mapped = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|l| !l.is_empty());
+        if options.idmap || mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
+            let what = format!("an id-mapped mount (`{}`)", target.display());
+            return Err(RuntimeError::Unsupported { what });
+        }
         let (own, deep, propagation) = (options.own, options.deep, options.propagation);
-        Ok(Self { target, what, own, deep, propagation, idmap })
+        Ok(Self { target, what, own, deep, propagation })
     }
 
     /// True if the host's `/dev` is the container's.
