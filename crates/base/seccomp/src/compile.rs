@@ -1,0 +1,253 @@
+//! The compiler: rules to a filter.
+//!
+//! For each architecture the numbers are cut into intervals that get the same answer, and a
+//! binary search over the intervals finds the one of a call: seven or eight comparisons for
+//! Docker's profile, where a list would take hundreds. A call that nobody knows is answered with
+//! ENOSYS, so that a C library newer than the profile falls back to what it did before.
+
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator};
+
+use crate::arch::{Abi, AuditArch, X32_BIT, abis};
+use crate::asm::{
+    AND, ARCH, JEQ, JGE, JGT, LD, NR, RET, SockFilter, arg_offsets, branch, jump, op,
+};
+use crate::error::SeccompError;
+use crate::rule::{Answer, Condition, ENOSYS, ERRNO, KILL_PROCESS, Rule, Verdict, answer};
+use crate::table;
+
+/// The kernel's limit (linux/bpf_common.h, `BPF_MAXINSNS`).
+const MAX_LENGTH: usize = 4096;
+
+/// Compiles a filter for the native architecture and those of the list.
+///
+/// A name that no architecture has is passed over, as runc does: profiles list calls of all
+/// machines.
+pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<SockFilter>, SeccompError> {
+    let default = answer(seccomp.default_action(), seccomp.default_errno_ret())?;
+    let unknown = unknown_answer(seccomp.default_action(), default);
+    let rules = checked(seccomp)?;
+    let list = seccomp.architectures().as_deref().unwrap_or_default();
+    let mut by_arch: BTreeMap<AuditArch, Vec<Abi>> = BTreeMap::new();
+    for abi in abis(list) {
+        by_arch.entry(abi.audit).or_default().push(abi);
+    }
+    // Built from the last architecture to the first, so that the native one is asked for first.
+    // A foreign one is not part of the profile: nothing can be said of its numbers.
+    let mut program = vec![op(RET, KILL_PROCESS)];
+    for (audit, abis) in by_arch.into_iter().rev() {
+        let intervals = intervals(audit, &abis, &rules, default, unknown);
+        let mut section = vec![op(LD, NR)];
+        section.extend(search(audit, default, &intervals));
+        program = branch(JEQ, audit.number(), section, program);
+    }
+    program.insert(0, op(LD, ARCH));
+    if program.len() > MAX_LENGTH {
+        return Err(SeccompError::TooLong {
+            length: program.len(),
+        });
+    }
+    Ok(program)
+}
+
+/// The answer for a call that is in no table: ENOSYS where the default refuses.
+fn unknown_answer(action: LinuxSeccompAction, default: Answer) -> Answer {
+    use LinuxSeccompAction::{
+        ScmpActAllow, ScmpActErrno, ScmpActKill, ScmpActKillProcess, ScmpActKillThread, ScmpActLog,
+        ScmpActNotify, ScmpActTrace, ScmpActTrap,
+    };
+    match action {
+        ScmpActErrno | ScmpActKill | ScmpActKillProcess | ScmpActKillThread | ScmpActTrap => {
+            ERRNO | ENOSYS
+        }
+        ScmpActAllow | ScmpActLog | ScmpActNotify | ScmpActTrace => default,
+    }
+}
+
+/// The rules by the name of the call.
+fn checked(seccomp: &LinuxSeccomp) -> Result<BTreeMap<&str, Verdict>, SeccompError> {
+    let mut rules: BTreeMap<&str, Verdict> = BTreeMap::new();
+    for syscall in seccomp.syscalls().iter().flatten() {
+        let rule = Rule::new(syscall)?;
+        for name in syscall.names() {
+            rules.entry(name).or_default().add(&rule);
+        }
+    }
+    Ok(rules)
+}
+
+/// What happens to the numbers from one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaf<'a> {
+    Answer(Answer),
+    Conditional(&'a Verdict),
+}
+
+/// The first number of each interval and its leaf, in order, from 0.
+fn intervals<'a>(
+    audit: AuditArch,
+    abis: &[Abi],
+    rules: &'a BTreeMap<&str, Verdict>,
+    default: Answer,
+    unknown: Answer,
+) -> Vec<(u32, Leaf<'a>)> {
+    let mut known: BTreeMap<u32, Leaf<'a>> = BTreeMap::new();
+    for abi in abis {
+        for number in table::numbers(abi.column) {
+            known.insert(abi.base + u32::from(number), Leaf::Answer(default));
+        }
+        for (name, verdict) in rules {
+            let Some(number) = table::number(name, abi.column) else {
+                continue;
+            };
+            let leaf = match verdict.always {
+                Some(answer) => Leaf::Answer(answer),
+                None => Leaf::Conditional(verdict),
+            };
+            known.insert(abi.base + u32::from(number), leaf);
+        }
+    }
+    // x32 was not asked for: no number of it is known, so each gives ENOSYS as on a kernel
+    // without x32, also where unknown calls are allowed.
+    let beyond = match audit {
+        AuditArch::X86_64 if abis.iter().all(|abi| abi.base == 0) => ERRNO | ENOSYS,
+        AuditArch::X86_64 | AuditArch::I386 | AuditArch::Aarch64 => unknown,
+    };
+    let mut out: Vec<(u32, Leaf<'a>)> = Vec::new();
+    let mut push = |start: u32, leaf: Leaf<'a>| match out.last() {
+        Some((_, last)) if *last == leaf => {}
+        _ => out.push((start, leaf)),
+    };
+    let mut next = 0;
+    for (number, leaf) in known {
+        for (start, gap) in gaps(next, number, unknown, beyond) {
+            push(start, Leaf::Answer(gap));
+        }
+        push(number, leaf);
+        next = number + 1;
+    }
+    for (start, gap) in gaps(next, u32::MAX, unknown, beyond) {
+        push(start, Leaf::Answer(gap));
+    }
+    out
+}
+
+/// The intervals of unknown numbers from `start` up to, not including, `end`.
+fn gaps(start: u32, end: u32, unknown: Answer, beyond: Answer) -> Vec<(u32, Answer)> {
+    let mut out = Vec::new();
+    if start < end.min(X32_BIT) {
+        out.push((start, unknown));
+    }
+    if end > X32_BIT && start.max(X32_BIT) < end {
+        out.push((start.max(X32_BIT), beyond));
+    }
+    out
+}
+
+/// A binary search for the interval of the number that is in A.
+fn search(audit: AuditArch, default: Answer, intervals: &[(u32, Leaf<'_>)]) -> Vec<SockFilter> {
+    let (low, high) = intervals.split_at(intervals.len() / 2);
+    match (low, high) {
+        ([], [(_, Leaf::Answer(answer))]) => vec![op(RET, *answer)],
+        ([], [(_, Leaf::Conditional(verdict))]) => conditional(audit, default, verdict),
+        (_, [(start, _), ..]) => branch(
+            JGE,
+            *start,
+            search(audit, default, high),
+            search(audit, default, low),
+        ),
+        // There is always an interval: the first starts at 0.
+        (_, []) => vec![op(RET, default)],
+    }
+}
+
+/// The cases of a verdict in order, then the default.
+fn conditional(audit: AuditArch, default: Answer, verdict: &Verdict) -> Vec<SockFilter> {
+    let mut out = vec![op(RET, default)];
+    for (conditions, answer) in verdict.cases.iter().rev() {
+        let mut case = vec![op(RET, *answer)];
+        for condition in conditions.iter().rev() {
+            let condition = if audit.is_32_bit() {
+                condition.narrowed()
+            } else {
+                *condition
+            };
+            let mut test = comparison(&condition, case.len());
+            test.extend(case);
+            case = test;
+        }
+        case.extend(out);
+        out = case;
+    }
+    out
+}
+
+/// Code that falls through if the condition holds, and else jumps over the `rest` instructions
+/// that follow it. A case has at most six conditions of six instructions, so a jump over it
+/// fits its eight bits.
+fn comparison(condition: &Condition, rest: usize) -> Vec<SockFilter> {
+    use LinuxSeccompOperator::{
+        ScmpCmpEq, ScmpCmpGe, ScmpCmpGt, ScmpCmpLe, ScmpCmpLt, ScmpCmpMaskedEq, ScmpCmpNe,
+    };
+    let (low_at, high_at) = arg_offsets(condition.index);
+    let (low, high) = halves(condition.value);
+    let fail = u8::try_from(rest).unwrap_or(u8::MAX);
+    // Each block compares the upper half first; jumps count from the instruction that follows.
+    match condition.op {
+        ScmpCmpEq => vec![
+            op(LD, high_at),
+            jump(JEQ, high, 0, fail + 2),
+            op(LD, low_at),
+            jump(JEQ, low, 0, fail),
+        ],
+        ScmpCmpNe => vec![
+            op(LD, high_at),
+            jump(JEQ, high, 0, 2),
+            op(LD, low_at),
+            jump(JEQ, low, fail, 0),
+        ],
+        ScmpCmpGt | ScmpCmpGe => {
+            let last = if condition.op == ScmpCmpGt { JGT } else { JGE };
+            vec![
+                op(LD, high_at),
+                jump(JGT, high, 3, 0),
+                jump(JEQ, high, 0, fail + 2),
+                op(LD, low_at),
+                jump(last, low, 0, fail),
+            ]
+        }
+        ScmpCmpLt | ScmpCmpLe => {
+            let last = if condition.op == ScmpCmpLt { JGE } else { JGT };
+            vec![
+                op(LD, high_at),
+                jump(JGT, high, fail + 3, 0),
+                jump(JEQ, high, 0, 2),
+                op(LD, low_at),
+                jump(last, low, fail, 0),
+            ]
+        }
+        ScmpCmpMaskedEq => {
+            let (low_two, high_two) = halves(condition.value_two);
+            vec![
+                op(LD, high_at),
+                op(AND, high),
+                jump(JEQ, high_two, 0, fail + 3),
+                op(LD, low_at),
+                op(AND, low),
+                jump(JEQ, low_two, 0, fail),
+            ]
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is what is wanted"
+)]
+const fn halves(value: u64) -> (u32, u32) {
+    (value as u32, (value >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests;
