@@ -61,7 +61,7 @@ pub enum RuntimeError {
     },
     /// The seccomp profile could not be translated.
     #[error("failed to compile the seccomp profile")]
-    Seccomp(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Seccomp(#[source] havre_seccomp::SeccompError),
     /// The container process ended before its program was executed, and said nothing.
     #[error("the container process ended during its set-up ({how})")]
     Died {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use havre_seccomp::compile;
 use havre_sys::sched::{IoClass, SchedAttr};
 use havre_sys::seccomp::{SeccompFlags, SockFilter};
 use oci_spec::runtime::{
@@ -263,8 +264,8 @@ fn filter(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
         let what = "a seccomp listener (linux.seccomp.listenerPath)".to_owned();
         return Err(RuntimeError::Unsupported { what });
     }
-    let program: Vec<SockFilter> = Vec::new();
-    let convert = |i: &SockFilter| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let program = compile(profile).map_err(RuntimeError::Seccomp)?;
+    let convert = |i: &havre_seccomp::SockFilter| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
     let mut flags = SeccompFlags::NONE;
     for flag in profile.flags().iter().flatten() {
         flags |= match flag {
