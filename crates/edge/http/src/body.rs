@@ -1,6 +1,5 @@
 //! Bodies of answers, and the archive and JSON bodies of requests.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::conn::Shared;
 use crate::server::Scope;
@@ -35,6 +35,11 @@ pub(crate) struct Body {
 enum Content {
     Whole(Bytes),
     Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    /// Pieces, cut off when the server stops: the client sees that this was not the end.
+    Bounded(
+        Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+        Pin<Box<WaitForCancellationFutureOwned>>,
+    ),
 }
 
 /// Tells the connection when hyper has taken the last of the body.
@@ -68,27 +73,38 @@ impl Body {
         }
     }
 
-    /// The same body, reporting its end to the connection.
-    pub(crate) fn reporting(self, shared: Arc<Shared>) -> Self {
+    /// The same body on a connection: reports its end to it, and a stream ends with the server.
+    pub(crate) fn on_connection(self, shared: Arc<Shared>, stop: CancellationToken) -> Self {
+        let content = match self.content {
+            Content::Pieces(pieces) => Content::Bounded(pieces, Box::pin(stop.cancelled_owned())),
+            other => other,
+        };
         Self {
+            content,
             _done: Some(Done(shared)),
-            ..self
         }
     }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => Some(std::mem::take(bytes)),
             Content::Pieces(stream) => std::task::ready!(stream.as_mut().poll_next(cx)),
+            Content::Bounded(stream, stop) => {
+                if stop.as_mut().poll(cx).is_ready() {
+                    let stopped = io::Error::new(io::ErrorKind::ConnectionAborted, "shutdown");
+                    return Poll::Ready(Some(Err(stopped)));
+                }
+                std::task::ready!(stream.as_mut().poll_next(cx))
+            }
         };
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -100,7 +116,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_) => SizeHint::default(),
+            Content::Pieces(_) | Content::Bounded(..) => SizeHint::default(),
         }
     }
 }

@@ -104,6 +104,7 @@ pub(crate) fn serve(
     let plain = version::reads_plain_errors(version::split(request.uri().path()).0);
     let subject = format!("{} {}", request.method(), request.uri().path());
     let reporting = Arc::clone(&shared);
+    let stop = context.scope.stop_token();
     let answer = AssertUnwindSafe(answer(context, shared, tcp, request)).catch_unwind();
     async move {
         let reply = answer
@@ -119,7 +120,7 @@ pub(crate) fn serve(
         });
         debug!(request = %subject, status = response.status().as_u16(), "request");
         add_headers(response.headers_mut(), server);
-        Ok(response.map(|body| body.reporting(reporting)))
+        Ok(response.map(|body| body.on_connection(reporting, stop)))
     }
 }
 

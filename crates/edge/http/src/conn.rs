@@ -218,3 +218,34 @@ impl AsyncWrite for Conn {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_may_not_take_for_ever_but_the_time_between_requests_may() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut conn = Conn::new(Stream::Unix(server), Arc::clone(&shared));
+        let mut out = [0; 64];
+        // The clock runs on by itself while everything waits.
+        let error = conn.read(&mut out).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let (mut second, server) = UnixStream::pair().unwrap();
+        let mut conn = Conn::new(Stream::Unix(server), Arc::clone(&shared));
+        second.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(conn.read(&mut out).await.unwrap(), 18);
+        shared.finish_request();
+        let idle = tokio::time::timeout(HEAD_TIME * 10, conn.read(&mut out));
+        assert!(idle.await.is_err(), "an idle connection was closed");
+        second.write_all(b"GE").await.unwrap();
+        let error = conn.read(&mut out).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        client.shutdown().await.unwrap();
+    }
+}

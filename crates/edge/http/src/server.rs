@@ -37,6 +37,11 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// Says when the server stops.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Runs a task that may be dropped at shutdown.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();

@@ -3,6 +3,7 @@
 //! a line for each call of [`Fake::tick`]), and everything else sleeps until it is killed.
 
 mod engine;
+mod execs;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

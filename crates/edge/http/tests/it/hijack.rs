@@ -281,6 +281,42 @@ async fn an_exec_gets_its_first_size_and_its_own_keys() {
 }
 
 #[tokio::test]
+async fn dropped_sessions_leave_nothing() {
+    let rig = Rig::start().await;
+    let process = rig
+        .fake
+        .add("web", &["lines"], |config| config.open_stdin = true);
+    tokio::spawn(process.run());
+    let descriptors = || fs_err::read_dir("/proc/self/fd").unwrap().count();
+    let mut before = 0;
+    for round in 0..4 {
+        let mut clients = Vec::new();
+        for _ in 0..50 {
+            let mut client = rig.connect().await;
+            client
+                .send(&upgrade(
+                    "/containers/web/attach?stream=1&stdin=1&stdout=1",
+                    "",
+                ))
+                .await;
+            clients.push(client);
+        }
+        rig.fake.until_observers(50).await;
+        drop(clients);
+        rig.fake.until_observers(0).await;
+        // Once the server answers a request on a new connection, the tasks of the old ones had their turn.
+        rig.ask("GET /_ping", "").await;
+        if round == 0 {
+            before = descriptors();
+        }
+    }
+    // Other tests of this program run at the same time; a leak would show as 150.
+    let after = descriptors();
+    assert!(after < before + 100, "{before} descriptors became {after}");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_holds_back_and_loses_nothing() {
     let rig = Rig::start().await;
     let mut client = attached_cat(&rig, &upgrade(ATTACH, "")).await;

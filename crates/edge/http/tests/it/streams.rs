@@ -216,7 +216,10 @@ async fn shutdown_ends_everything() {
     let mut half = rig.connect().await;
     half.send("GET /_pi").await;
     rig.fake.until_observers(3).await;
+    let before = std::time::Instant::now();
     rig.stop().await;
+    // Nothing waits for a grace period: no answer here would ever have ended by itself.
+    assert!(before.elapsed() < std::time::Duration::from_millis(1500));
     for mut client in clients {
         client.rest().await;
     }

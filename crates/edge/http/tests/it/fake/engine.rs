@@ -5,17 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use havre_api_traits::{
     ApiError, ApiResult, AttachOptions, AttachSession, ContainerList, Containers, EventsQuery,
-    ExecStart, Execs, Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress,
-    PullRequest, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
-    WaitCondition, WaitFuture,
+    Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
+    RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload, WaitCondition,
+    WaitFuture,
 };
 use havre_engine_types::{
-    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
-    ContainerSummary, Event, ExecCreateRequest, ExecInspect, Filters, ImageDeleteItem,
-    ImageHistoryItem, ImageInspect, ImageSummary, JsonMessage, SystemInfo, SystemVersion,
-    WaitResponse,
+    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerSummary, Event,
+    Filters, ImageDeleteItem, ImageHistoryItem, ImageInspect, ImageSummary, JsonMessage,
+    SystemInfo, SystemVersion, WaitResponse,
 };
-use havre_types::{ErrorKind, ExecId};
 use tokio::sync::mpsc;
 
 use super::{Fake, Process};
@@ -178,10 +176,6 @@ impl Fake {
         sender.send(message).await.unwrap();
         Ok(receiver)
     }
-
-    fn this(&self, id: &str) -> ApiResult<Arc<Process>> {
-        self.find(id)
-    }
 }
 
 #[async_trait]
@@ -218,7 +212,7 @@ impl Containers for Fake {
     }
 
     async fn start(&self, id: &str) -> ApiResult<()> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         if process.running() {
             return Err(ApiError::not_modified());
         }
@@ -244,11 +238,11 @@ impl Containers for Fake {
     }
 
     async fn restart(&self, id: &str, _how: StopOptions) -> ApiResult<()> {
-        self.this(id).map(drop)
+        self.find(id).map(drop)
     }
 
     async fn kill(&self, id: &str, signal: Option<String>) -> ApiResult<()> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         if !process.running() {
             return Err(ApiError::conflict(format!(
                 "container {} is not running",
@@ -269,7 +263,7 @@ impl Containers for Fake {
     }
 
     async fn wait(&self, id: &str, condition: WaitCondition) -> ApiResult<WaitFuture> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         let (mut exit, mut removed) = (process.exit.subscribe(), process.removed.subscribe());
         Ok(Box::pin(async move {
             let code = exit.wait_for(Option::is_some).await.unwrap().unwrap();
@@ -284,7 +278,7 @@ impl Containers for Fake {
     }
 
     async fn attach(&self, id: &str, options: AttachOptions) -> ApiResult<AttachSession> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         let (sender, output) = mpsc::channel(4);
         let mut session = process.session(options.stdin, sender.clone());
         session.output = output;
@@ -306,12 +300,12 @@ impl Containers for Fake {
     }
 
     async fn resize(&self, id: &str, size: TerminalSize) -> ApiResult<()> {
-        self.this(id)?.size.send_replace(Some(size));
+        self.find(id)?.size.send_replace(Some(size));
         Ok(())
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> ApiResult<LogSession> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         let (sender, entries) = mpsc::channel(4);
         self.observers.send_modify(|count| *count += 1);
         let observers = self.observers.clone();
@@ -339,7 +333,7 @@ impl Containers for Fake {
     }
 
     async fn inspect(&self, id: &str, _size: bool) -> ApiResult<ContainerInspect> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         let mut shown = ContainerInspect {
             id: process.id.clone(),
             name: format!("/{}", process.name),
@@ -358,7 +352,7 @@ impl Containers for Fake {
     }
 
     async fn remove(&self, id: &str, how: RemoveContainer) -> ApiResult<()> {
-        let process = self.this(id)?;
+        let process = self.find(id)?;
         if process.running() {
             if !how.force {
                 return Err(ApiError::conflict(format!(
@@ -420,86 +414,7 @@ fn summary(process: &Process) -> ContainerSummary {
     }
 }
 
-#[async_trait]
-impl Execs for Fake {
-    async fn create(&self, container: &str, request: ExecCreateRequest) -> ApiResult<ExecId> {
-        let parent = self.this(container)?;
-        if !parent.running() {
-            return Err(ApiError::conflict(format!(
-                "container {} is not running",
-                parent.id
-            )));
-        }
-        let id = self.next_id();
-        let config = ContainerConfig {
-            cmd: request.cmd,
-            tty: request.tty,
-            open_stdin: request.attach_stdin,
-            stdin_once: true,
-            ..ContainerConfig::default()
-        };
-        let process = Process::new(id.clone(), String::new(), config);
-        self.execs
-            .lock()
-            .unwrap()
-            .insert(id.clone(), (process, request.detach_keys));
-        Ok(ExecId::parse(&id).unwrap())
-    }
-
-    async fn start_detached(&self, id: &str, _start: ExecStart) -> ApiResult<()> {
-        let (process, _keys) = self.exec(id)?;
-        tokio::spawn(process.run());
-        Ok(())
-    }
-
-    async fn start_attached(&self, id: &str, start: ExecStart) -> ApiResult<AttachSession> {
-        let (process, keys) = self.exec(id)?;
-        if process.config.cmd.as_deref() == Some(&["nope".to_owned()]) {
-            process.exit.send_replace(Some(127));
-            return Err(ApiError::invalid(
-                "OCI runtime exec failed: exec: \"nope\": executable file not found in $PATH",
-            ));
-        }
-        if let Some(size) = start.size {
-            process.size.send_replace(Some(size));
-        }
-        let (sender, output) = mpsc::channel(4);
-        let mut session = process.session(true, sender);
-        session.output = output;
-        session.detach_keys = Some(keys);
-        tokio::spawn(process.run());
-        Ok(session)
-    }
-
-    async fn inspect(&self, id: &str) -> ApiResult<ExecInspect> {
-        let (process, _keys) = self.exec(id)?;
-        let exit_code = *process.exit.borrow();
-        Ok(ExecInspect {
-            id: id.to_owned(),
-            running: process.running(),
-            exit_code,
-            ..ExecInspect::default()
-        })
-    }
-
-    async fn resize(&self, id: &str, size: TerminalSize) -> ApiResult<()> {
-        self.exec(id)?.0.size.send_replace(Some(size));
-        Ok(())
-    }
-
-    async fn detached(&self, _id: &str) {
-        self.detached.send_modify(|count| *count += 1);
-    }
-}
-
 impl Fake {
-    fn exec(&self, id: &str) -> ApiResult<(Arc<Process>, String)> {
-        let execs = self.execs.lock().unwrap();
-        execs.get(id).cloned().ok_or_else(|| {
-            ApiError::new(ErrorKind::NotFound, format!("No such exec instance: {id}"))
-        })
-    }
-
     /// A log line and an event for each number up to `count`.
     pub(crate) fn tick(&self, name: &str, count: usize) {
         self.find(name).unwrap().ticks.send_replace(count);
