@@ -12,7 +12,7 @@ RELEASE := $(TARGET_DIR)/$(HOST)/release
 DEBUG := $(TARGET_DIR)/$(HOST)/debug
 PACKAGES := $(foreach binary,$(BINARIES),--package $(binary))
 
-.PHONY: help build demo test lint bench install packages
+.PHONY: help build demo test lint bench install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
