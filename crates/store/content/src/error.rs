@@ -19,7 +19,11 @@ pub enum ContentError {
     #[error("failed to delete blob `{digest}`")]
     Delete { digest: Digest, source: io::Error },
     #[error("blob `{digest}` of {size} bytes is larger than the limit of {limit}")]
-    TooLarge { digest: Digest, size: u64, limit: u64 },
+    TooLarge {
+        digest: Digest,
+        size: u64,
+        limit: u64,
+    },
     #[error("blob `{digest}` is damaged: its content does not match its digest")]
     Damaged { digest: Digest },
 }
@@ -31,9 +35,17 @@ pub enum IngestError {
     #[error("`{key}` is being stored by someone else")]
     Busy { key: String },
     #[error("`{key}` has {actual} bytes, expected {expected}")]
-    Size { key: String, expected: u64, actual: u64 },
+    Size {
+        key: String,
+        expected: u64,
+        actual: u64,
+    },
     #[error("`{key}` has digest `{actual}`, expected `{expected}`")]
-    Digest { key: String, expected: Digest, actual: Digest },
+    Digest {
+        key: String,
+        expected: Digest,
+        actual: Digest,
+    },
     #[error("key of {length} bytes is too long or empty")]
     Key { length: usize },
 }

@@ -40,7 +40,10 @@ impl Ingest {
         if key.is_empty() || key.len() > KEY_LIMIT {
             return Err(IngestError::Key { length: key.len() });
         }
-        let failed = |source| IngestError::Io { key: key.to_owned(), source };
+        let failed = |source| IngestError::Io {
+            key: key.to_owned(),
+            source,
+        };
         let directory = directory_of(root, key);
         let mut file = lock_data(&directory, key)?;
         // Synced only with the data: the key is for listing, nothing depends on it.
@@ -77,9 +80,15 @@ impl Ingest {
         if let Some(expected) = self.size
             && offset > expected
         {
-            return Err(IngestError::Size { key: self.key.clone(), expected, actual: offset });
+            return Err(IngestError::Size {
+                key: self.key.clone(),
+                expected,
+                actual: offset,
+            });
         }
-        self.file.write_all(bytes).map_err(|source| self.failed(source))?;
+        self.file
+            .write_all(bytes)
+            .map_err(|source| self.failed(source))?;
         self.hasher.update(bytes);
         self.offset = offset;
         Ok(())
@@ -88,7 +97,9 @@ impl Ingest {
     /// Throws away what is here, for a source that cannot go on in the middle.
     pub fn restart(&mut self) -> Result<(), IngestError> {
         self.file.set_len(0).map_err(|source| self.failed(source))?;
-        self.file.seek(SeekFrom::Start(0)).map_err(|source| self.failed(source))?;
+        self.file
+            .seek(SeekFrom::Start(0))
+            .map_err(|source| self.failed(source))?;
         self.hasher = Hasher::new(self.algorithm());
         self.offset = 0;
         Ok(())
@@ -101,7 +112,11 @@ impl Ingest {
             && self.offset != expected
         {
             // Too short: the bytes so far may be right, and are kept.
-            return Err(IngestError::Size { key: self.key, expected, actual: self.offset });
+            return Err(IngestError::Size {
+                key: self.key,
+                expected,
+                actual: self.offset,
+            });
         }
         let actual = self.hasher.clone().finish();
         if let Some(expected) = self.expected.clone()
@@ -109,7 +124,11 @@ impl Ingest {
         {
             let key = self.key.clone();
             self.abort()?;
-            return Err(IngestError::Digest { key, expected, actual });
+            return Err(IngestError::Digest {
+                key,
+                expected,
+                actual,
+            });
         }
         match self.publish(&actual) {
             Ok(()) => {
@@ -141,11 +160,16 @@ impl Ingest {
     }
 
     fn algorithm(&self) -> Algorithm {
-        self.expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm)
+        self.expected
+            .as_ref()
+            .map_or(Algorithm::Sha256, Digest::algorithm)
     }
 
     fn failed(&self, source: std::io::Error) -> IngestError {
-        IngestError::Io { key: self.key.clone(), source }
+        IngestError::Io {
+            key: self.key.clone(),
+            source,
+        }
     }
 }
 
@@ -163,15 +187,22 @@ impl Write for Ingest {
 /// Opens and locks `data`. A winner of the race may just have renamed or removed the file that was
 /// locked here, so the name is looked at again under the lock.
 fn lock_data(directory: &Path, key: &str) -> Result<File, IngestError> {
-    let failed = |source| IngestError::Io { key: key.to_owned(), source };
+    let failed = |source| IngestError::Io {
+        key: key.to_owned(),
+        source,
+    };
     let data = directory.join("data");
     loop {
         match fs_err::create_dir(directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&data);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&data);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -180,7 +211,9 @@ fn lock_data(directory: &Path, key: &str) -> Result<File, IngestError> {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(IngestError::Busy { key: key.to_owned() });
+                return Err(IngestError::Busy {
+                    key: key.to_owned(),
+                });
             }
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -201,7 +234,8 @@ fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
 }
 
 fn directory_of(root: &Path, key: &str) -> PathBuf {
-    root.join("ingest").join(Digest::sha256_of(key.as_bytes()).hex())
+    root.join("ingest")
+        .join(Digest::sha256_of(key.as_bytes()).hex())
 }
 
 /// `data`, if among the names, goes last: it carries the lock.
@@ -215,7 +249,10 @@ fn remove(directory: &Path, names: &[&str]) -> std::io::Result<()> {
     match fs_err::remove_dir(directory) {
         // Someone has just begun anew under this key.
         Err(error)
-            if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) =>
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+            ) =>
         {
             Err(error)
         }
@@ -225,14 +262,23 @@ fn remove(directory: &Path, names: &[&str]) -> std::io::Result<()> {
 
 pub(crate) fn partials(root: &Path) -> Result<Vec<Partial>, ContentError> {
     let directory = root.join("ingest");
-    let failed = |source| ContentError::List { path: directory.clone(), source };
+    let failed = |source| ContentError::List {
+        path: directory.clone(),
+        source,
+    };
     let mut partials = Vec::new();
     for entry in fs_err::read_dir(&directory).map_err(failed)? {
         let entry = entry.map_err(failed)?.path();
-        let Ok(metadata) = fs_err::metadata(entry.join("data")) else { continue };
+        let Ok(metadata) = fs_err::metadata(entry.join("data")) else {
+            continue;
+        };
         let key = fs_err::read_to_string(entry.join("key")).unwrap_or_default();
         let modified = metadata.modified().map_err(failed)?;
-        partials.push(Partial { key, size: metadata.len(), modified });
+        partials.push(Partial {
+            key,
+            size: metadata.len(),
+            modified,
+        });
     }
     partials.sort_by(|one, other| one.key.cmp(&other.key));
     Ok(partials)
@@ -246,5 +292,8 @@ pub(crate) fn discard(root: &Path, key: &str) -> Result<bool, IngestError> {
     let locked = lock_data(&directory, key)?;
     let removed = remove(&directory, &["key", "data"]);
     drop(locked);
-    removed.map(|()| true).map_err(|source| IngestError::Io { key: key.to_owned(), source })
+    removed.map(|()| true).map_err(|source| IngestError::Io {
+        key: key.to_owned(),
+        source,
+    })
 }

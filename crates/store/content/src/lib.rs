@@ -47,7 +47,10 @@ pub struct Partial {
 impl ContentStore {
     /// Opens the store, making its directories if they are missing.
     pub fn open(root: &Path) -> Result<Self, ContentError> {
-        let failed = |source| ContentError::Open { path: root.to_owned(), source };
+        let failed = |source| ContentError::Open {
+            path: root.to_owned(),
+            source,
+        };
         for algorithm in ALGORITHMS {
             fs_err::create_dir_all(root.join("blobs").join(algorithm.as_str())).map_err(failed)?;
         }
@@ -62,7 +65,9 @@ impl ContentStore {
         for directory in [&root.join("blobs"), root] {
             sync(directory).map_err(failed)?;
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+        })
     }
 
     #[must_use]
@@ -84,7 +89,9 @@ impl ContentStore {
 
     /// Stores bytes that are at hand.
     pub fn put(&self, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest, IngestError> {
-        let digest = expected.cloned().unwrap_or_else(|| Digest::sha256_of(bytes));
+        let digest = expected
+            .cloned()
+            .unwrap_or_else(|| Digest::sha256_of(bytes));
         // Several may store the same bytes at once; each takes the first key that is free.
         let mut attempt = 0_u32;
         let mut ingest = loop {
@@ -123,18 +130,27 @@ impl ContentStore {
 
     /// A small blob as a whole, compared with its digest again. Refuses one larger than `limit`.
     pub fn read_limited(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContentError> {
-        let read = |source| ContentError::Read { digest: digest.clone(), source };
+        let read = |source| ContentError::Read {
+            digest: digest.clone(),
+            source,
+        };
         let file = self.blob(digest)?;
         let size = file.metadata().map_err(read)?.len();
         if size > limit {
-            return Err(ContentError::TooLarge { digest: digest.clone(), size, limit });
+            return Err(ContentError::TooLarge {
+                digest: digest.clone(),
+                size,
+                limit,
+            });
         }
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes).map_err(read)?;
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         if hasher.finish() != *digest {
-            return Err(ContentError::Damaged { digest: digest.clone() });
+            return Err(ContentError::Damaged {
+                digest: digest.clone(),
+            });
         }
         Ok(bytes)
     }
@@ -145,11 +161,16 @@ impl ContentStore {
         let mut hasher = Hasher::new(digest.algorithm());
         hasher
             .update_from(&mut file)
-            .map_err(|source| ContentError::Read { digest: digest.clone(), source })?;
+            .map_err(|source| ContentError::Read {
+                digest: digest.clone(),
+                source,
+            })?;
         if hasher.finish() == *digest {
             Ok(())
         } else {
-            Err(ContentError::Damaged { digest: digest.clone() })
+            Err(ContentError::Damaged {
+                digest: digest.clone(),
+            })
         }
     }
 
@@ -158,7 +179,10 @@ impl ContentStore {
         match fs_err::remove_file(self.path(digest)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(ContentError::Delete { digest: digest.clone(), source }),
+            Err(source) => Err(ContentError::Delete {
+                digest: digest.clone(),
+                source,
+            }),
         }
     }
 
@@ -167,19 +191,28 @@ impl ContentStore {
         let mut blobs = Vec::new();
         for algorithm in ALGORITHMS {
             let directory = self.root.join("blobs").join(algorithm.as_str());
-            let failed = |source| ContentError::List { path: directory.clone(), source };
+            let failed = |source| ContentError::List {
+                path: directory.clone(),
+                source,
+            };
             for entry in fs_err::read_dir(&directory).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name();
                 let text = format!("{}:{}", algorithm.as_str(), name.to_string_lossy());
-                let Ok(digest) = Digest::parse(&text) else { continue };
+                let Ok(digest) = Digest::parse(&text) else {
+                    continue;
+                };
                 let metadata = match entry.metadata() {
                     Ok(metadata) => metadata,
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(source) => return Err(failed(source)),
                 };
                 let modified = metadata.modified().map_err(failed)?;
-                blobs.push(Blob { digest, size: metadata.len(), modified });
+                blobs.push(Blob {
+                    digest,
+                    size: metadata.len(),
+                    modified,
+                });
             }
         }
         blobs.sort_by(|one, other| one.digest.as_str().cmp(other.digest.as_str()));
@@ -198,7 +231,9 @@ impl ContentStore {
 }
 
 pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
-    root.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+    root.join("blobs")
+        .join(digest.algorithm().as_str())
+        .join(digest.hex())
 }
 
 pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
@@ -207,8 +242,13 @@ pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
 
 fn missing_or(digest: &Digest, source: std::io::Error) -> ContentError {
     if source.kind() == ErrorKind::NotFound {
-        ContentError::NotFound { digest: digest.clone() }
+        ContentError::NotFound {
+            digest: digest.clone(),
+        }
     } else {
-        ContentError::Read { digest: digest.clone(), source }
+        ContentError::Read {
+            digest: digest.clone(),
+            source,
+        }
     }
 }

@@ -9,17 +9,30 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum OpenError {
     #[error("failed to open metadata store `{path}`")]
-    Sqlite { path: PathBuf, source: rusqlite::Error },
+    Sqlite {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
     #[error(
         "metadata store `{path}` was written by a newer version (format {found}, known up to {known})"
     )]
-    Newer { path: PathBuf, found: i64, known: i64 },
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     #[error("`{path}` is a database of another program")]
     Foreign { path: PathBuf },
     #[error("failed to set damaged metadata store `{path}` aside")]
-    SetAside { path: PathBuf, source: std::io::Error },
+    SetAside {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("failed to sync the directory of metadata store `{path}`")]
-    Sync { path: PathBuf, source: std::io::Error },
+    Sync {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("failed to start the metadata writer")]
     Thread { source: std::io::Error },
 }
@@ -27,9 +40,16 @@ pub enum OpenError {
 #[derive(Debug, Error)]
 pub enum ReadError {
     #[error("failed to read {kind} `{id}`")]
-    Get { kind: String, id: String, source: rusqlite::Error },
+    Get {
+        kind: String,
+        id: String,
+        source: rusqlite::Error,
+    },
     #[error("failed to list documents of kind {kind}")]
-    List { kind: String, source: rusqlite::Error },
+    List {
+        kind: String,
+        source: rusqlite::Error,
+    },
     #[error("{kind} `{id}` is damaged")]
     Damaged { kind: String, id: String },
 }

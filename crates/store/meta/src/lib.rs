@@ -46,8 +46,15 @@ pub struct Batch {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Put { kind: String, id: String, body: Vec<u8> },
-    Delete { kind: String, id: String },
+    Put {
+        kind: String,
+        id: String,
+        body: Vec<u8>,
+    },
+    Delete {
+        kind: String,
+        id: String,
+    },
 }
 
 impl Batch {
@@ -70,7 +77,10 @@ impl Batch {
     /// Removes a document; one that does not exist is no error.
     #[must_use]
     pub fn delete(mut self, kind: &str, id: &str) -> Self {
-        self.changes.push(Change::Delete { kind: kind.to_owned(), id: id.to_owned() });
+        self.changes.push(Change::Delete {
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+        });
         self
     }
 
@@ -131,7 +141,10 @@ impl Meta {
             completion.finish(Ok(()));
             return pending;
         }
-        let job = Job { changes: batch.changes, completion };
+        let job = Job {
+            changes: batch.changes,
+            completion,
+        };
         let refused = match &self.inner.jobs {
             Some(jobs) => jobs.send(job).err().map(|refused| refused.0),
             None => Some(job),
@@ -154,15 +167,29 @@ impl Meta {
 
     /// The document as of the last durable write.
     pub fn get(&self, kind: &str, id: &str) -> Result<Option<Vec<u8>>, ReadError> {
-        let failed = |source| ReadError::Get { kind: kind.to_owned(), id: id.to_owned(), source };
+        let failed = |source| ReadError::Get {
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            source,
+        };
         let row = {
-            let reader = self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let reader = self
+                .inner
+                .reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let mut statement = reader.prepare_cached(schema::GET).map_err(failed)?;
-            statement.query_row((kind, id), |row| Ok(Stored::read(row))).optional().map_err(failed)?
+            statement
+                .query_row((kind, id), |row| Ok(Stored::read(row)))
+                .optional()
+                .map_err(failed)?
         };
         let Some(stored) = row else { return Ok(None) };
         if !stored.is_intact() {
-            return Err(ReadError::Damaged { kind: kind.to_owned(), id: id.to_owned() });
+            return Err(ReadError::Damaged {
+                kind: kind.to_owned(),
+                id: id.to_owned(),
+            });
         }
         Ok(Some(stored.body))
     }
@@ -170,17 +197,29 @@ impl Meta {
     /// All intact documents of a kind, by id. Damaged ones are left out and named by
     /// [`Meta::quarantined`].
     pub fn list(&self, kind: &str) -> Result<Vec<Document>, ReadError> {
-        let failed = |source| ReadError::List { kind: kind.to_owned(), source };
+        let failed = |source| ReadError::List {
+            kind: kind.to_owned(),
+            source,
+        };
         let rows = {
-            let reader = self.inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let reader = self
+                .inner
+                .reader
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let mut statement = reader.prepare_cached(schema::LIST).map_err(failed)?;
-            let rows = statement.query_map((kind,), |row| Ok(Stored::read(row))).map_err(failed)?;
+            let rows = statement
+                .query_map((kind,), |row| Ok(Stored::read(row)))
+                .map_err(failed)?;
             rows.collect::<Result<Vec<_>, _>>().map_err(failed)?
         };
         let mut documents = Vec::with_capacity(rows.len());
         for stored in rows {
             if stored.is_intact() {
-                documents.push(Document { id: stored.id_text(), body: stored.body });
+                documents.push(Document {
+                    id: stored.id_text(),
+                    body: stored.body,
+                });
             } else {
                 self.note(stored.quarantined("its checksum does not match"));
             }
@@ -191,11 +230,19 @@ impl Meta {
     /// The damaged documents met since the store was opened.
     #[must_use]
     pub fn quarantined(&self) -> Vec<Quarantined> {
-        self.inner.quarantined.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .quarantined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, damaged: Quarantined) {
-        let mut known = self.inner.quarantined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .inner
+            .quarantined
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !known.contains(&damaged) {
             known.push(damaged);
         }

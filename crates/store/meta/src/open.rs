@@ -17,7 +17,10 @@ pub(crate) struct Opened {
 }
 
 pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
     let mut quarantined = Vec::new();
     let writer = match checked(path, &mut quarantined) {
         Ok(writer) => writer,
@@ -31,8 +34,14 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     sync_directory(path)?;
     let reader = Connection::open(path).map_err(sqlite)?;
     schema::configure(&reader).map_err(sqlite)?;
-    reader.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
-    Ok(Opened { reader, writer, quarantined })
+    reader
+        .execute_batch("PRAGMA query_only = ON")
+        .map_err(sqlite)?;
+    Ok(Opened {
+        reader,
+        writer,
+        quarantined,
+    })
 }
 
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
@@ -50,11 +59,17 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), OpenError> {
     };
     fs_err::File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(|source| OpenError::Sync { path: path.to_owned(), source })
+        .map_err(|source| OpenError::Sync {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn checked(path: &Path, quarantined: &mut Vec<Quarantined>) -> Result<Connection, OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
     let mut connection = Connection::open(path).map_err(sqlite)?;
     identify(path, &connection)?;
     schema::configure(&connection).map_err(sqlite)?;
@@ -74,16 +89,28 @@ fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let pragma = |name: &str| {
         connection
             .query_row(&format!("PRAGMA {name}"), (), |row| row.get::<_, i64>(0))
-            .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
+            .map_err(|source| OpenError::Sqlite {
+                path: path.to_owned(),
+                source,
+            })
     };
-    let (application, found, tables) =
-        (pragma("application_id")?, pragma("user_version")?, pragma("page_count")?);
+    let (application, found, tables) = (
+        pragma("application_id")?,
+        pragma("user_version")?,
+        pragma("page_count")?,
+    );
     // Neither number set and no page written: a file that is just being made.
     if application != schema::APPLICATION_ID && tables > 1 && application != 0 {
-        return Err(OpenError::Foreign { path: path.to_owned() });
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+        });
     }
     if found > schema::FORMAT {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known: schema::FORMAT });
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: schema::FORMAT,
+        });
     }
     Ok(())
 }
@@ -130,12 +157,15 @@ fn scan(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
 }
 
 fn count(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .query_row("SELECT count(body) FROM objects NOT INDEXED", (), |row| row.get::<_, i64>(0))
+    connection.query_row("SELECT count(body) FROM objects NOT INDEXED", (), |row| {
+        row.get::<_, i64>(0)
+    })
 }
 
 fn count_through_index(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("SELECT count(id) FROM objects INDEXED BY objects_key", (), |row| {
-        row.get::<_, i64>(0)
-    })
+    connection.query_row(
+        "SELECT count(id) FROM objects INDEXED BY objects_key",
+        (),
+        |row| row.get::<_, i64>(0),
+    )
 }

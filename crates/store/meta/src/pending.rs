@@ -34,18 +34,31 @@ struct State {
 
 pub(crate) fn pair() -> (Completion, Pending) {
     let shared = Arc::new(Shared::default());
-    (Completion { shared: Arc::clone(&shared) }, Pending { shared })
+    (
+        Completion {
+            shared: Arc::clone(&shared),
+        },
+        Pending { shared },
+    )
 }
 
 impl Pending {
     /// Blocks until the batch is durable or has failed.
     pub fn wait(self) -> Result<(), WriteError> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(result) = state.result.clone() {
                 return result;
             }
-            state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .done
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -54,7 +67,11 @@ impl Future for Pending {
     type Output = Result<(), WriteError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(result) = state.result.clone() {
             return Poll::Ready(result);
         }
@@ -75,7 +92,11 @@ impl Completion {
 
     fn set(&self, result: Result<(), WriteError>) {
         let waker = {
-            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self
+                .shared
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if state.result.is_some() {
                 return;
             }

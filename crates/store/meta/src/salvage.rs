@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::Quarantined;
 use crate::error::OpenError;
 use crate::open::sync_directory;
 use crate::schema::{self, Stored};
-use crate::Quarantined;
 
 pub(crate) fn rebuild(path: &Path, quarantined: &mut Vec<Quarantined>) -> Result<(), OpenError> {
-    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let aside = |source| OpenError::SetAside { path: path.to_owned(), source };
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let aside = |source| OpenError::SetAside {
+        path: path.to_owned(),
+        source,
+    };
     let (rows, lost) = read_what_is_left(path);
     let fresh = with_suffix(path, ".salvage");
     for leftover in [&fresh, &with_suffix(&fresh, "-journal")] {
@@ -39,7 +45,8 @@ pub(crate) fn rebuild(path: &Path, quarantined: &mut Vec<Quarantined>) -> Result
 
 /// All rows that can be fetched one by one, and the names (from the index) of those that cannot.
 fn read_what_is_left(path: &Path) -> (Vec<Stored>, Vec<Quarantined>) {
-    let Ok(connection) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
+    let Ok(connection) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    else {
         return (Vec::new(), vec![whole_file(path)]);
     };
     let mut known: BTreeMap<i64, Option<(String, String)>> = BTreeMap::new();
@@ -59,7 +66,11 @@ fn read_what_is_left(path: &Path) -> (Vec<Stored>, Vec<Quarantined>) {
         match (row, name) {
             (Ok(stored), _) => rows.push(stored),
             (Err(_), Some((kind, id))) => {
-                lost.push(Quarantined { kind, id, reason: "its page is unreadable".to_owned() });
+                lost.push(Quarantined {
+                    kind,
+                    id,
+                    reason: "its page is unreadable".to_owned(),
+                });
             }
             (Err(_), None) => lost.push(Quarantined {
                 kind: String::new(),
@@ -86,8 +97,12 @@ fn names(connection: &Connection, order: &str, known: &mut Known) {
     let query = format!(
         "SELECT seq, kind, id FROM objects INDEXED BY objects_key ORDER BY kind {order}, id {order}"
     );
-    let Ok(mut statement) = connection.prepare(&query) else { return };
-    let Ok(mut rows) = statement.query(()) else { return };
+    let Ok(mut statement) = connection.prepare(&query) else {
+        return;
+    };
+    let Ok(mut rows) = statement.query(()) else {
+        return;
+    };
     while let Ok(Some(row)) = rows.next() {
         if let (Ok(seq), Ok(kind), Ok(id)) = (row.get(0), row.get(1), row.get(2)) {
             known.insert(seq, Some((kind, id)));
@@ -97,8 +112,12 @@ fn names(connection: &Connection, order: &str, known: &mut Known) {
 
 fn sequences(connection: &Connection, order: &str, known: &mut Known) {
     let query = format!("SELECT seq FROM objects NOT INDEXED ORDER BY seq {order}");
-    let Ok(mut statement) = connection.prepare(&query) else { return };
-    let Ok(mut rows) = statement.query(()) else { return };
+    let Ok(mut statement) = connection.prepare(&query) else {
+        return;
+    };
+    let Ok(mut rows) = statement.query(()) else {
+        return;
+    };
     while let Ok(Some(row)) = rows.next() {
         if let Ok(seq) = row.get(0) {
             known.entry(seq).or_insert(None);
@@ -118,7 +137,9 @@ fn write_fresh(
     for row in rows {
         if row.is_intact() {
             let (kind, id) = (row.kind_text(), row.id_text());
-            transaction.prepare_cached(schema::PUT)?.execute((kind, id, &row.sum, &row.body))?;
+            transaction
+                .prepare_cached(schema::PUT)?
+                .execute((kind, id, &row.sum, &row.body))?;
         } else {
             let reason = "its checksum does not match";
             row.set_aside(&transaction, reason)?;

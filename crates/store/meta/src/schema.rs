@@ -72,7 +72,11 @@ impl Stored {
     }
 
     pub(crate) fn quarantined(&self, reason: &str) -> Quarantined {
-        Quarantined { kind: self.kind_text(), id: self.id_text(), reason: reason.to_owned() }
+        Quarantined {
+            kind: self.kind_text(),
+            id: self.id_text(),
+            reason: reason.to_owned(),
+        }
     }
 
     /// Keeps the bytes for a person to look at; they are never read back by us.

@@ -27,8 +27,9 @@ pub(crate) fn run(mut connection: Connection, queue: &Receiver<Job>) {
         {
             group.push(next);
         }
-        let result = commit(&mut connection, &group)
-            .map_err(|source| WriteError::Commit { source: Arc::new(source) });
+        let result = commit(&mut connection, &group).map_err(|source| WriteError::Commit {
+            source: Arc::new(source),
+        });
         for job in &group {
             job.completion.finish(result.clone());
         }
