@@ -1,5 +1,7 @@
 //! Classic BPF instructions, as far as seccomp filters use them (linux/bpf_common.h).
 
+use std::collections::BTreeMap;
+
 /// One instruction, the shape of `struct sock_filter` (linux/filter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SockFilter {
@@ -38,38 +40,118 @@ pub(crate) const fn arg_offsets(index: u32) -> (u32, u32) {
     (16 + 8 * index, 20 + 8 * index)
 }
 
-pub(crate) const fn op(code: u16, k: u32) -> SockFilter {
-    SockFilter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
+/// Where a jump goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To any instruction that gives this answer.
+    Answer(u32),
+    /// To an instruction that was written before.
+    Label(usize),
+}
+
+/// A program written from its end to its beginning.
+///
+/// Jumps of BPF lead forward, so backwards every target is known when the jump is written. An
+/// answer is written once and shared by all jumps that reach it; the eight bits of a distance
+/// decide when it has to be written again.
+#[derive(Debug, Default)]
+pub(crate) struct Backwards {
+    reversed: Vec<SockFilter>,
+    /// The latest place of each answer.
+    answers: BTreeMap<u32, usize>,
+}
+
+impl Backwards {
+    /// `if code(A, k) { then } else { otherwise }`; nothing follows by itself.
+    pub(crate) fn test(&mut self, code: u16, k: u32, then: Target, otherwise: Target) -> Target {
+        // The second may add an instruction, so the first keeps some distance in reserve.
+        let then = self.near(then, 2);
+        let otherwise = self.near(otherwise, 0);
+        let (jt, jf) = (self.distance(then), self.distance(otherwise));
+        self.write(SockFilter { code, jt, jf, k })
     }
-}
 
-pub(crate) const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
-    SockFilter { code, jt, jf, k }
-}
+    /// Loads a word of the call's data; goes on with what was written last.
+    pub(crate) fn load(&mut self, offset: u32) -> Target {
+        self.write(SockFilter {
+            code: LD,
+            jt: 0,
+            jf: 0,
+            k: offset,
+        })
+    }
 
-/// `if cond(A, k) { then } else { otherwise }`, where both parts end with an answer. The parts
-/// may be of any length.
-pub(crate) fn branch(
-    code: u16,
-    k: u32,
-    then: Vec<SockFilter>,
-    otherwise: Vec<SockFilter>,
-) -> Vec<SockFilter> {
-    let mut out = Vec::with_capacity(then.len() + otherwise.len() + 2);
-    // The part that is taken when false comes first.
-    match u8::try_from(otherwise.len()) {
-        Ok(skip) => out.push(jump(code, k, skip, 0)),
-        Err(_far) => {
-            out.push(jump(code, k, 0, 1));
-            // A filter longer than u32 fails the kernel's limit anyway.
-            out.push(op(JA, u32::try_from(otherwise.len()).unwrap_or(u32::MAX)));
+    /// Masks A; goes on with what was written last.
+    pub(crate) fn mask(&mut self, mask: u32) -> Target {
+        self.write(SockFilter {
+            code: AND,
+            jt: 0,
+            jf: 0,
+            k: mask,
+        })
+    }
+
+    /// Makes the target what was written last.
+    pub(crate) fn settle(&mut self, target: Target) {
+        match target {
+            Target::Label(label) if label + 1 == self.reversed.len() => {}
+            Target::Label(label) => drop(self.jump(label)),
+            Target::Answer(answer) => drop(self.answer(answer)),
         }
     }
-    out.extend(otherwise);
-    out.extend(then);
-    out
+
+    /// The program from its beginning.
+    pub(crate) fn finish(mut self) -> Vec<SockFilter> {
+        self.reversed.reverse();
+        self.reversed
+    }
+
+    fn write(&mut self, instruction: SockFilter) -> Target {
+        self.reversed.push(instruction);
+        Target::Label(self.reversed.len() - 1)
+    }
+
+    fn answer(&mut self, answer: u32) -> usize {
+        let at = self.reversed.len();
+        self.write(SockFilter {
+            code: RET,
+            jt: 0,
+            jf: 0,
+            k: answer,
+        });
+        self.answers.insert(answer, at);
+        at
+    }
+
+    fn jump(&mut self, label: usize) -> usize {
+        let at = self.reversed.len();
+        // A program too long for the kernel is refused at the end.
+        let k = u32::try_from(at - label - 1).unwrap_or(u32::MAX);
+        self.write(SockFilter {
+            code: JA,
+            jt: 0,
+            jf: 0,
+            k,
+        });
+        at
+    }
+
+    /// An instruction within the reach of a test that is written next, or `reserve` later.
+    fn near(&mut self, target: Target, reserve: usize) -> usize {
+        let reach = usize::from(u8::MAX) - reserve;
+        let within = |label: &usize| self.reversed.len() - label <= reach;
+        match target {
+            Target::Answer(answer) => match self.answers.get(&answer).copied().filter(within) {
+                Some(label) => label,
+                None => self.answer(answer),
+            },
+            Target::Label(label) if within(&label) => label,
+            Target::Label(label) => self.jump(label),
+        }
+    }
+
+    fn distance(&self, label: usize) -> u8 {
+        // `near` has seen to it that it fits.
+        u8::try_from(self.reversed.len() - label - 1).unwrap_or(u8::MAX)
+    }
 }

@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator};
 
 use crate::arch::{Abi, AuditArch, X32_BIT, abis};
-use crate::asm::{
-    AND, ARCH, JEQ, JGE, JGT, LD, NR, RET, SockFilter, arg_offsets, branch, jump, op,
-};
+use crate::asm::{ARCH, Backwards, JEQ, JGE, JGT, NR, SockFilter, Target, arg_offsets};
 use crate::error::SeccompError;
 use crate::rule::{Answer, Condition, ENOSYS, ERRNO, KILL_PROCESS, Rule, Verdict, answer};
 use crate::table;
@@ -33,16 +31,20 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<SockFilter>, SeccompError> 
     for abi in abis(list) {
         by_arch.entry(abi.audit).or_default().push(abi);
     }
-    // Built from the last architecture to the first, so that the native one is asked for first.
-    // A foreign one is not part of the profile: nothing can be said of its numbers.
-    let mut program = vec![op(RET, KILL_PROCESS)];
+    // Written from the last architecture to the first, so that the native one is asked for
+    // first. A foreign one is not part of the profile: nothing can be said of its numbers.
+    let mut code = Backwards::default();
+    let mut otherwise = Target::Answer(KILL_PROCESS);
     for (audit, abis) in by_arch.into_iter().rev() {
         let intervals = intervals(audit, &abis, &rules, default, unknown);
-        let mut section = vec![op(LD, NR)];
-        section.extend(search(audit, default, &intervals));
-        program = branch(JEQ, audit.number(), section, program);
+        let found = search(&mut code, audit, default, &intervals);
+        code.settle(found);
+        let section = code.load(NR);
+        otherwise = code.test(JEQ, audit.number(), section, otherwise);
     }
-    program.insert(0, op(LD, ARCH));
+    code.settle(otherwise);
+    code.load(ARCH);
+    let program = code.finish();
     if program.len() > MAX_LENGTH {
         return Err(SeccompError::TooLong {
             length: program.len(),
@@ -146,99 +148,91 @@ fn gaps(start: u32, end: u32, unknown: Answer, beyond: Answer) -> Vec<(u32, Answ
 }
 
 /// A binary search for the interval of the number that is in A.
-fn search(audit: AuditArch, default: Answer, intervals: &[(u32, Leaf<'_>)]) -> Vec<SockFilter> {
+fn search(
+    code: &mut Backwards,
+    audit: AuditArch,
+    default: Answer,
+    intervals: &[(u32, Leaf<'_>)],
+) -> Target {
     let (low, high) = intervals.split_at(intervals.len() / 2);
     match (low, high) {
-        ([], [(_, Leaf::Answer(answer))]) => vec![op(RET, *answer)],
-        ([], [(_, Leaf::Conditional(verdict))]) => conditional(audit, default, verdict),
-        (_, [(start, _), ..]) => branch(
-            JGE,
-            *start,
-            search(audit, default, high),
-            search(audit, default, low),
-        ),
+        ([], [(_, Leaf::Conditional(verdict))]) => conditional(code, audit, default, verdict),
+        ([], [(_, Leaf::Answer(answer))]) => Target::Answer(*answer),
+        (_, [(start, _), ..]) => {
+            let at_least = search(code, audit, default, high);
+            let below = search(code, audit, default, low);
+            code.test(JGE, *start, at_least, below)
+        }
         // There is always an interval: the first starts at 0.
-        (_, []) => vec![op(RET, default)],
+        (_, []) => Target::Answer(default),
     }
 }
 
 /// The cases of a verdict in order, then the default.
-fn conditional(audit: AuditArch, default: Answer, verdict: &Verdict) -> Vec<SockFilter> {
-    let mut out = vec![op(RET, default)];
+fn conditional(
+    code: &mut Backwards,
+    audit: AuditArch,
+    default: Answer,
+    verdict: &Verdict,
+) -> Target {
+    let mut otherwise = Target::Answer(default);
     for (conditions, answer) in verdict.cases.iter().rev() {
-        let mut case = vec![op(RET, *answer)];
+        let mut met = Target::Answer(*answer);
         for condition in conditions.iter().rev() {
             let condition = if audit.is_32_bit() {
                 condition.narrowed()
             } else {
                 *condition
             };
-            let mut test = comparison(&condition, case.len());
-            test.extend(case);
-            case = test;
+            met = comparison(code, &condition, met, otherwise);
         }
-        case.extend(out);
-        out = case;
+        otherwise = met;
     }
-    out
+    otherwise
 }
 
-/// Code that falls through if the condition holds, and else jumps over the `rest` instructions
-/// that follow it. A case has at most six conditions of six instructions, so a jump over it
-/// fits its eight bits.
-fn comparison(condition: &Condition, rest: usize) -> Vec<SockFilter> {
+/// Goes to `met` if the condition holds, and else to `unmet`.
+fn comparison(code: &mut Backwards, condition: &Condition, met: Target, unmet: Target) -> Target {
     use LinuxSeccompOperator::{
         ScmpCmpEq, ScmpCmpGe, ScmpCmpGt, ScmpCmpLe, ScmpCmpLt, ScmpCmpMaskedEq, ScmpCmpNe,
     };
+    // Words have 32 bits: the upper halves decide, unless they are equal. What is done last is
+    // written first.
     let (low_at, high_at) = arg_offsets(condition.index);
     let (low, high) = halves(condition.value);
-    let fail = u8::try_from(rest).unwrap_or(u8::MAX);
-    // Each block compares the upper half first; jumps count from the instruction that follows.
+    let mut ordered = |last, above, not_above| {
+        code.test(last, low, above, not_above);
+        let lower = code.load(low_at);
+        let equal = code.test(JEQ, high, lower, not_above);
+        code.test(JGT, high, above, equal);
+        code.load(high_at)
+    };
     match condition.op {
-        ScmpCmpEq => vec![
-            op(LD, high_at),
-            jump(JEQ, high, 0, fail + 2),
-            op(LD, low_at),
-            jump(JEQ, low, 0, fail),
-        ],
-        ScmpCmpNe => vec![
-            op(LD, high_at),
-            jump(JEQ, high, 0, 2),
-            op(LD, low_at),
-            jump(JEQ, low, fail, 0),
-        ],
-        ScmpCmpGt | ScmpCmpGe => {
-            let last = if condition.op == ScmpCmpGt { JGT } else { JGE };
-            vec![
-                op(LD, high_at),
-                jump(JGT, high, 3, 0),
-                jump(JEQ, high, 0, fail + 2),
-                op(LD, low_at),
-                jump(last, low, 0, fail),
-            ]
-        }
-        ScmpCmpLt | ScmpCmpLe => {
-            let last = if condition.op == ScmpCmpLt { JGE } else { JGT };
-            vec![
-                op(LD, high_at),
-                jump(JGT, high, fail + 3, 0),
-                jump(JEQ, high, 0, 2),
-                op(LD, low_at),
-                jump(last, low, fail, 0),
-            ]
-        }
+        ScmpCmpGt => ordered(JGT, met, unmet),
+        ScmpCmpGe => ordered(JGE, met, unmet),
+        ScmpCmpLe => ordered(JGT, unmet, met),
+        ScmpCmpLt => ordered(JGE, unmet, met),
+        ScmpCmpEq => equality(code, condition, met, unmet),
+        ScmpCmpNe => equality(code, condition, unmet, met),
         ScmpCmpMaskedEq => {
             let (low_two, high_two) = halves(condition.value_two);
-            vec![
-                op(LD, high_at),
-                op(AND, high),
-                jump(JEQ, high_two, 0, fail + 3),
-                op(LD, low_at),
-                op(AND, low),
-                jump(JEQ, low_two, 0, fail),
-            ]
+            code.test(JEQ, low_two, met, unmet);
+            code.mask(low);
+            let lower = code.load(low_at);
+            code.test(JEQ, high_two, lower, unmet);
+            code.mask(high);
+            code.load(high_at)
         }
     }
+}
+
+fn equality(code: &mut Backwards, condition: &Condition, same: Target, other: Target) -> Target {
+    let (low_at, high_at) = arg_offsets(condition.index);
+    let (low, high) = halves(condition.value);
+    code.test(JEQ, low, same, other);
+    let lower = code.load(low_at);
+    code.test(JEQ, high, lower, other);
+    code.load(high_at)
 }
 
 #[expect(
