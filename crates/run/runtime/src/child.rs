@@ -81,7 +81,11 @@ fn become_container(init: &Init<'_>, channel: &mut Channel) -> Result<Infallible
     };
     write_sysctls(init.plan)?;
     run_hooks(init, channel)?;
-    rootfs::pivot(&root)?;
+    if init.plan.namespaces.has(Kind::Mount) {
+        rootfs::pivot(&root)?;
+    } else {
+        rootfs::confine(&root)?;
+    }
     rootfs::seal(init.plan, &root, init.rootfs.null.as_fd())?;
     drop(root);
     name_host(init.plan)?;

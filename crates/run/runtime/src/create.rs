@@ -13,6 +13,7 @@ use crate::cgroups::{self, Placement};
 use crate::channel::{self, Channel};
 use crate::child::rootfs::Sources;
 use crate::child::{self, Init};
+use crate::delete::unmount_root;
 use crate::error::{RuntimeError, Step as _};
 use crate::hooks;
 use crate::launch::{Attend, Gate, Launched, StdioSpec};
@@ -115,10 +116,6 @@ impl Created {
 pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
     let spec = request.spec;
     let plan = Plan::new(spec, request.bundle)?;
-    if !plan.namespaces.makes(Kind::Mount) {
-        let what = "a container without a mount namespace of its own".to_owned();
-        return Err(RuntimeError::Unsupported { what });
-    }
     let process = process_plan(request)?;
     let state = State::creating(request.id, request.bundle, spec);
     let root_mounts = root_mounts(request.rootfs_mounts, &plan)?;
@@ -147,6 +144,7 @@ pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
             // The first error is the one to report; a directory that resists is found by the
             // sweep of the engine.
             drop(cgroup.delete());
+            drop(unmount_root(request.bundle, spec));
             Err(error)
         }
     }

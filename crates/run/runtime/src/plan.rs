@@ -105,7 +105,7 @@ impl Namespaces {
         self.new.contains(&kind)
     }
 
-    fn of(spec: &Spec) -> Result<Self, RuntimeError> {
+    pub(crate) fn of(spec: &Spec) -> Result<Self, RuntimeError> {
         let mut out = Self::default();
         let Some(linux) = spec.linux() else { return Ok(out) };
         for namespace in linux.namespaces().iter().flatten() {

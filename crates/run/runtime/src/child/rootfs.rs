@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::child::{Init, devices};
 use crate::error::{RuntimeError, Step as _};
@@ -126,7 +126,10 @@ fn is_overlay(step: &MountStep) -> bool {
 /// Builds the whole tree; the root returned is attached but not yet the root of the process.
 pub(crate) fn build(init: &Init<'_>) -> Result<Root, RuntimeError> {
     let plan = init.plan;
+    let own_namespace = plan.namespaces.has(Kind::Mount);
     let propagation = match plan.root_propagation {
+        // The host's own mounts, which are not to be changed.
+        _ if !own_namespace => None,
         Some((Propagation::Shared, _)) => None,
         Some((Propagation::Private | Propagation::Unbindable, _)) => {
             Some(MountPropagationFlags::PRIVATE)
@@ -138,7 +141,7 @@ pub(crate) fn build(init: &Init<'_>) -> Result<Root, RuntimeError> {
             .step(|| "change the propagation of `/`".to_owned())?;
     }
     let root = attach_root(init)?;
-    if propagation.is_none() {
+    if propagation.is_none() && own_namespace {
         // The mount that the root hangs on must not be shared, or pivot_root refuses.
         detach_parent(plan)?;
     }
@@ -255,6 +258,15 @@ pub(crate) fn pivot(root: &Root) -> Result<(), RuntimeError> {
     mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .step(describe)?;
     unmount(".", UnmountFlags::DETACH).step(|| "let go of the host's root".to_owned())?;
+    chdir("/").step(describe)
+}
+
+/// For a container that has no mount namespace: the root of the process changes, but the host's
+/// mounts stay within reach of whoever may mount. [`crate::delete`] takes the tree away again.
+pub(crate) fn confine(root: &Root) -> Result<(), RuntimeError> {
+    let describe = || "change the root (chroot)".to_owned();
+    fchdir(root).step(describe)?;
+    chroot(".").step(describe)?;
     chdir("/").step(describe)
 }
 
