@@ -142,7 +142,7 @@ fn capabilities_open_what_they_stand_for() {
 #[test]
 fn the_filter_is_short_and_searches_are_shallow() {
     let filter = default_filter(&[]);
-    assert!(filter.len() < 1000, "{} instructions", filter.len());
+    assert!(filter.len() < 500, "{} instructions", filter.len());
     let steps = |nr| {
         let mut at = 0;
         let mut count = 0;
@@ -174,9 +174,9 @@ fn the_filter_is_short_and_searches_are_shallow() {
 }
 
 #[test]
-fn compilation_takes_well_below_a_millisecond_when_optimised() {
-    // A generous bound for a debug build on a busy machine; the figure is in the report of
-    // `cargo xtask bench`. It would catch a compiler that is quadratic in the rules.
+fn compilation_does_not_grow_with_the_square_of_the_rules() {
+    // An optimised build takes about 0.1 ms for the default profile. This bound is for a debug
+    // build on a busy machine; a compiler that compares each rule with each would pass it by far.
     let before = std::time::Instant::now();
     let filters: Vec<_> = (0..20).map(|_| default_filter(&[])).collect();
     let each = before.elapsed() / 20;

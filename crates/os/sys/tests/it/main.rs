@@ -11,4 +11,5 @@ mod fsroot;
 mod misc;
 mod net;
 mod process;
+mod seccomp;
 mod spawn;
