@@ -1,1 +1,34 @@
-//! The havre command line.
+//! The `havre` command line: Docker's commands, flags, tables, messages and exit codes, on a thin client of the
+//! Engine API. It never imports the engine.
+
+mod app;
+mod commands;
+mod config;
+mod detach_keys;
+mod engine_start;
+mod failure;
+mod flags;
+mod help;
+mod progress;
+mod session;
+mod signals;
+mod spec;
+mod table;
+mod tabwriter;
+mod terminal;
+mod ui;
+
+/// Runs the command line of this process; the exit code.
+///
+/// The environment is read once here, names and values that are no UTF-8 in the replacement form.
+pub async fn main(args: Vec<std::ffi::OsString>) -> u8 {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let args: Vec<String> = args.into_iter().map(text).collect();
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (text(name), text(value)))
+        .collect();
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(app::run(&args, environment, ui::Ui::new()))
+        .await
+}

@@ -1,0 +1,217 @@
+//! The table of commands: names, arguments, flags and help of each. Parsing, help and completion read it; adding a
+//! command means adding it here and a function in `commands`.
+
+mod container;
+mod create;
+mod image;
+mod system;
+
+use crate::flags::{Flag, Kind};
+
+/// Which function a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Attach,
+    Create,
+    Events,
+    Exec,
+    Images,
+    Import,
+    Info,
+    Inspect,
+    InspectContainer,
+    InspectImage,
+    Kill,
+    Load,
+    Logs,
+    Ps,
+    Pull,
+    Restart,
+    Rm,
+    Rmi,
+    Run,
+    Start,
+    Stop,
+    Tag,
+    Version,
+    Wait,
+}
+
+/// How many arguments a command takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+    AtMost(usize),
+}
+
+/// One command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Command {
+    /// All its names as they are typed; the first with two words is its place in a management group.
+    pub paths: &'static [&'static str],
+    /// What follows the name in `Usage:`, without `[OPTIONS]`.
+    pub usage: &'static str,
+    pub about: &'static str,
+    pub flags: &'static [Flag],
+    pub arity: Arity,
+    /// Whether flags may follow arguments; not for commands that carry a foreign command line.
+    pub interspersed: bool,
+    pub action: Action,
+    /// Its place among the common commands of the front page, when it has one.
+    pub common: Option<u8>,
+}
+
+impl Command {
+    pub(crate) const fn new(
+        action: Action,
+        paths: &'static [&'static str],
+        usage: &'static str,
+        about: &'static str,
+    ) -> Self {
+        Self {
+            paths,
+            usage,
+            about,
+            flags: &[],
+            arity: Arity::AtLeast(1),
+            interspersed: true,
+            action,
+            common: None,
+        }
+    }
+
+    pub(crate) const fn flags(mut self, flags: &'static [Flag]) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    pub(crate) const fn arity(mut self, arity: Arity) -> Self {
+        self.arity = arity;
+        self
+    }
+
+    pub(crate) const fn carries_command(mut self) -> Self {
+        self.interspersed = false;
+        self
+    }
+
+    pub(crate) const fn common(mut self, place: u8) -> Self {
+        self.common = Some(place);
+        self
+    }
+
+    /// The name on the front page: a path of one word.
+    pub(crate) fn short_name(&self) -> Option<&'static str> {
+        self.paths
+            .iter()
+            .rev()
+            .find(|path| !path.contains(' '))
+            .copied()
+    }
+}
+
+/// A management group: `havre container …`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+/// The management groups.
+pub(crate) const GROUPS: [Group; 3] = [
+    Group {
+        name: "container",
+        about: "Manage containers",
+    },
+    Group {
+        name: "image",
+        about: "Manage images",
+    },
+    Group {
+        name: "system",
+        about: "Manage the engine",
+    },
+];
+
+/// Flags before the command.
+pub(crate) const GLOBAL: &[Flag] = &[
+    Flag::new("debug", Kind::Bool, "Say more about what happens").short('D'),
+    Flag::new(
+        "host",
+        Kind::Many("list"),
+        "Address of the engine (unix:// or tcp://)",
+    )
+    .short('H'),
+    Flag::new(
+        "version",
+        Kind::Bool,
+        "Print the version of this program and quit",
+    )
+    .short('v'),
+    Flag::new(
+        "config",
+        Kind::Text,
+        "Directory of the client's configuration",
+    )
+    .hidden(),
+    Flag::new("context", Kind::Text, "Name of the context to use")
+        .short('c')
+        .hidden(),
+    Flag::new("log-level", Kind::Text, "Least level of messages to show")
+        .short('l')
+        .hidden(),
+];
+
+/// All commands.
+pub(crate) fn commands() -> impl Iterator<Item = &'static Command> {
+    container::COMMANDS
+        .iter()
+        .chain(create::COMMANDS)
+        .chain(image::COMMANDS)
+        .chain(system::COMMANDS)
+}
+
+/// What words of a command line mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    /// A command, and how many words its name takes.
+    Command(&'static Command, &'static str),
+    /// A group without a command of it.
+    Group(&'static Group),
+    /// Nothing known.
+    Nothing,
+}
+
+/// Finds the command that the words name.
+pub(crate) fn find(words: &[String]) -> Found {
+    let named = |path: &str| {
+        let mut parts = path.split(' ');
+        parts.by_ref().zip(words).all(|(part, word)| part == word)
+            && path.split(' ').count() <= words.len()
+    };
+    for command in commands() {
+        if let Some(path) = command.paths.iter().find(|path| named(path)) {
+            return Found::Command(command, path);
+        }
+    }
+    match words
+        .first()
+        .and_then(|word| GROUPS.iter().find(|group| group.name == word))
+    {
+        Some(group) => Found::Group(group),
+        None => Found::Nothing,
+    }
+}
+
+/// The text of `--format` for lists.
+const FORMAT_LIST: &str = "Show the output by a template:
+'table':            a table with titles (default)
+'table TEMPLATE':   a table whose columns the Go template gives
+'json':             JSON, one object a line
+'TEMPLATE':         what the Go template gives";
+
+/// The text of `--format` for single objects.
+const FORMAT_ONE: &str = "Show the output by a template:
+'json':             JSON
+'TEMPLATE':         what the Go template gives";
