@@ -25,18 +25,21 @@ const MAX_LENGTH: usize = 4096;
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<SockFilter>, SeccompError> {
     let default = answer(seccomp.default_action(), seccomp.default_errno_ret())?;
     let unknown = unknown_answer(seccomp.default_action(), default);
-    let rules = checked(seccomp)?;
+    let verdicts = checked(seccomp)?;
     let list = seccomp.architectures().as_deref().unwrap_or_default();
     let mut by_arch: BTreeMap<AuditArch, Vec<Abi>> = BTreeMap::new();
     for abi in abis(list) {
         by_arch.entry(abi.audit).or_default().push(abi);
     }
+    by_arch
+        .values_mut()
+        .for_each(|abis| abis.sort_by_key(|abi| abi.base));
     // Written from the last architecture to the first, so that the native one is asked for
     // first. A foreign one is not part of the profile: nothing can be said of its numbers.
     let mut code = Backwards::default();
     let mut otherwise = Target::Answer(KILL_PROCESS);
     for (audit, abis) in by_arch.into_iter().rev() {
-        let intervals = intervals(audit, &abis, &rules, default, unknown);
+        let intervals = intervals(&abis, &verdicts, default, unknown);
         let found = search(&mut code, audit, default, &intervals);
         code.settle(found);
         let section = code.load(NR);
@@ -67,16 +70,18 @@ fn unknown_answer(action: LinuxSeccompAction, default: Answer) -> Answer {
     }
 }
 
-/// The rules by the name of the call.
-fn checked(seccomp: &LinuxSeccomp) -> Result<BTreeMap<&str, Verdict>, SeccompError> {
-    let mut rules: BTreeMap<&str, Verdict> = BTreeMap::new();
+/// What the rules say, by the row of the call in the table.
+fn checked(seccomp: &LinuxSeccomp) -> Result<Vec<Verdict>, SeccompError> {
+    let mut verdicts = vec![Verdict::default(); table::ROWS];
     for syscall in seccomp.syscalls().iter().flatten() {
         let rule = Rule::new(syscall)?;
         for name in syscall.names() {
-            rules.entry(name).or_default().add(&rule);
+            if let Some(verdict) = table::row(name).and_then(|row| verdicts.get_mut(row)) {
+                verdict.add(&rule);
+            }
         }
     }
-    Ok(rules)
+    Ok(verdicts)
 }
 
 /// What happens to the numbers from one on.
@@ -86,65 +91,57 @@ enum Leaf<'a> {
     Conditional(&'a Verdict),
 }
 
+impl<'a> Leaf<'a> {
+    fn of(verdict: &'a Verdict, default: Answer) -> Self {
+        match verdict.always {
+            Some(answer) => Self::Answer(answer),
+            None if verdict.cases.is_empty() => Self::Answer(default),
+            None => Self::Conditional(verdict),
+        }
+    }
+}
+
 /// The first number of each interval and its leaf, in order, from 0.
 fn intervals<'a>(
-    audit: AuditArch,
     abis: &[Abi],
-    rules: &'a BTreeMap<&str, Verdict>,
+    verdicts: &'a [Verdict],
     default: Answer,
     unknown: Answer,
 ) -> Vec<(u32, Leaf<'a>)> {
-    let mut known: BTreeMap<u32, Leaf<'a>> = BTreeMap::new();
+    let mut out = Intervals::default();
+    // In the order of their numbers: x32 has its bit.
     for abi in abis {
-        for number in table::numbers(abi.column) {
-            known.insert(abi.base + u32::from(number), Leaf::Answer(default));
+        let mut slots = vec![Leaf::Answer(unknown); table::LIMIT];
+        for (row, number) in table::numbers(abi.column) {
+            if let (Some(slot), Some(verdict)) =
+                (slots.get_mut(usize::from(number)), verdicts.get(row))
+            {
+                *slot = Leaf::of(verdict, default);
+            }
         }
-        for (name, verdict) in rules {
-            let Some(number) = table::number(name, abi.column) else {
-                continue;
-            };
-            let leaf = match verdict.always {
-                Some(answer) => Leaf::Answer(answer),
-                None => Leaf::Conditional(verdict),
-            };
-            known.insert(abi.base + u32::from(number), leaf);
+        for (number, leaf) in (abi.base..).zip(slots) {
+            out.push(number, leaf);
         }
     }
-    // x32 was not asked for: no number of it is known, so each gives ENOSYS as on a kernel
-    // without x32, also where unknown calls are allowed.
-    let beyond = match audit {
-        AuditArch::X86_64 if abis.iter().all(|abi| abi.base == 0) => ERRNO | ENOSYS,
-        AuditArch::X86_64 | AuditArch::I386 | AuditArch::Aarch64 => unknown,
-    };
-    let mut out: Vec<(u32, Leaf<'a>)> = Vec::new();
-    let mut push = |start: u32, leaf: Leaf<'a>| match out.last() {
-        Some((_, last)) if *last == leaf => {}
-        _ => out.push((start, leaf)),
-    };
-    let mut next = 0;
-    for (number, leaf) in known {
-        for (start, gap) in gaps(next, number, unknown, beyond) {
-            push(start, Leaf::Answer(gap));
-        }
-        push(number, leaf);
-        next = number + 1;
+    // If x32 was not asked for, its numbers give ENOSYS as on a kernel without x32, also where
+    // unknown calls are allowed.
+    let native = abis.iter().any(|abi| abi.audit == AuditArch::X86_64);
+    if native && abis.iter().all(|abi| abi.base == 0) {
+        out.push(X32_BIT, Leaf::Answer(ERRNO | ENOSYS));
     }
-    for (start, gap) in gaps(next, u32::MAX, unknown, beyond) {
-        push(start, Leaf::Answer(gap));
-    }
-    out
+    out.0
 }
 
-/// The intervals of unknown numbers from `start` up to, not including, `end`.
-fn gaps(start: u32, end: u32, unknown: Answer, beyond: Answer) -> Vec<(u32, Answer)> {
-    let mut out = Vec::new();
-    if start < end.min(X32_BIT) {
-        out.push((start, unknown));
+/// Intervals, of which neighbours with the same leaf are one.
+#[derive(Default)]
+struct Intervals<'a>(Vec<(u32, Leaf<'a>)>);
+
+impl<'a> Intervals<'a> {
+    fn push(&mut self, start: u32, leaf: Leaf<'a>) {
+        if self.0.last().is_none_or(|(_, last)| *last != leaf) {
+            self.0.push((start, leaf));
+        }
     }
-    if end > X32_BIT && start.max(X32_BIT) < end {
-        out.push((start.max(X32_BIT), beyond));
-    }
-    out
 }
 
 /// A binary search for the interval of the number that is in A.

@@ -250,21 +250,32 @@ pub(crate) enum Column {
     Aarch64 = 3,
 }
 
-/// The number of a call, if the name is known and the architecture has it.
-pub(crate) fn number(name: &str, column: Column) -> Option<u16> {
-    let index = TABLE.binary_search_by_key(&name, |(name, _)| name).ok()?;
-    TABLE
-        .get(index)
-        .map(|(_, numbers)| numbers[column as usize])
-        .filter(|n| *n != NONE)
+/// Above every number of the table; from here up to the next interface all are unknown.
+pub(crate) const LIMIT: usize = 640;
+
+/// How many rows the table has.
+pub(crate) const ROWS: usize = TABLE.len();
+
+/// The row of a call, if the name is known.
+pub(crate) fn row(name: &str) -> Option<usize> {
+    TABLE.binary_search_by_key(&name, |(name, _)| name).ok()
 }
 
-/// All numbers that the architecture has, in no order.
-pub(crate) fn numbers(column: Column) -> impl Iterator<Item = u16> {
-    TABLE
+/// The rows and numbers of all calls that the architecture has.
+pub(crate) fn numbers(column: Column) -> impl Iterator<Item = (usize, u16)> {
+    let numbers = TABLE
         .iter()
-        .map(move |(_, numbers)| numbers[column as usize])
-        .filter(|n| *n != NONE)
+        .map(move |(_, numbers)| numbers[column as usize]);
+    numbers.enumerate().filter(|(_, number)| *number != NONE)
+}
+
+/// The number of a call, if the name is known and the architecture has it.
+#[cfg(test)]
+pub(crate) fn number(name: &str, column: Column) -> Option<u16> {
+    let wanted = row(name)?;
+    numbers(column)
+        .find(|(row, _)| *row == wanted)
+        .map(|(_, number)| number)
 }
 
 #[cfg(test)]
@@ -275,11 +286,16 @@ mod tests {
     fn the_table_is_sorted_and_numbers_are_unique() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
         for column in [Column::X86_64, Column::I386, Column::X32, Column::Aarch64] {
-            let mut all: Vec<_> = numbers(column).collect();
+            let mut all: Vec<_> = numbers(column).map(|(_, number)| number).collect();
             let count = all.len();
             all.sort_unstable();
             all.dedup();
             assert_eq!(all.len(), count, "{column:?}");
+            // The last slot has to be an unknown number, which then goes on above.
+            assert!(
+                all.iter().all(|number| usize::from(*number) < LIMIT - 1),
+                "{column:?}"
+            );
         }
     }
 
