@@ -220,16 +220,268 @@ mod tests {
 
     #[test]
     fn help_of_commands() {
-        assert_snapshot!(help_of("stop"), @"");
-        assert_snapshot!(help_of("container ls"), @"");
-        assert_snapshot!(help_of("tag"), @"");
-        assert_snapshot!(help_of("image"), @"");
-        assert_snapshot!(front_page(80), @"");
+        assert_snapshot!(help_of("stop"), @"
+        Usage:  havre stop [OPTIONS] CONTAINER [CONTAINER...]
+
+        Stop one or more running containers
+
+        Aliases:
+          havre container stop, havre stop
+
+        Options:
+          -s, --signal string   Signal to send to the container
+          -t, --timeout int     Seconds to wait before the container is killed
+        ");
+        assert_snapshot!(help_of("container ls"), @"
+        Usage:  havre container ls [OPTIONS]
+
+        List containers
+
+        Aliases:
+          havre container ls, havre container list, havre container ps, havre ps
+
+        Options:
+          -a, --all             Show all containers, not only running ones
+          -f, --filter filter   Show only what matches the conditions
+              --format string   Show the output by a template:
+                                'table':            a table with titles (default)
+                                'table TEMPLATE':   a table whose columns the Go
+                                template gives
+                                'json':             JSON, one object a line
+                                'TEMPLATE':         what the Go template gives
+          -n, --last int        Show the n containers created last, in any state
+                                (default -1)
+          -l, --latest          Show the container created last, in any state
+              --no-trunc        Do not shorten anything
+          -q, --quiet           Show nothing but ids
+          -s, --size            Show how much disk space is used
+        ");
+        assert_snapshot!(help_of("tag"), @"
+        Usage:  havre tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]
+
+        Give SOURCE_IMAGE the further name TARGET_IMAGE
+
+        Aliases:
+          havre image tag, havre tag
+        ");
+        assert_snapshot!(help_of("image"), @"
+        Usage:  havre image COMMAND
+
+        Manage images
+
+        Commands:
+          import      Make an image of a tar archive of its file system
+          inspect     Display detailed information on one or more images
+          load        Load images from a tar archive or from the input
+          ls          List images
+          pull        Download an image from a registry
+          rm          Remove one or more images
+          tag         Give SOURCE_IMAGE the further name TARGET_IMAGE
+
+        Run 'havre image COMMAND --help' for more information on a command.
+        ");
+        assert_snapshot!(front_page(80), @"
+        Usage:  havre [OPTIONS] COMMAND
+
+        Run containers
+
+        Common Commands:
+          run         Create and run a new container from an image
+          exec        Execute a command in a running container
+          ps          List containers
+          pull        Download an image from a registry
+          images      List images
+          version     Show the versions of client and engine
+          info        Display what the engine says about itself and its host
+
+        Management Commands:
+          container   Manage containers
+          image       Manage images
+          system      Manage the engine
+
+        Commands:
+          attach      Connect this terminal's input and output to a running container
+          create      Create a new container
+          events      Show what happens in the engine as it happens
+          import      Make an image of a tar archive of its file system
+          inspect     Return low-level information on objects
+          kill        Kill one or more running containers
+          load        Load images from a tar archive or from the input
+          logs        Fetch the logs of a container
+          restart     Restart one or more containers
+          rm          Remove one or more containers
+          rmi         Remove one or more images
+          start       Start one or more stopped containers
+          stop        Stop one or more running containers
+          tag         Give SOURCE_IMAGE the further name TARGET_IMAGE
+          wait        Wait until one or more containers stop, then print their exit codes
+
+        Global Options:
+          -D, --debug       Say more about what happens
+          -H, --host list   Address of the engine (unix:// or tcp://)
+          -v, --version     Print the version of this program and quit
+
+        Run 'havre COMMAND --help' for more information on a command.
+        ");
     }
 
     #[test]
     fn run_help_has_every_flag() {
-        assert_snapshot!(help_of("run"), @"");
+        assert_snapshot!(help_of("run"), @r#"
+        Usage:  havre run [OPTIONS] IMAGE [COMMAND] [ARG...]
+
+        Create and run a new container from an image
+
+        Aliases:
+          havre container run, havre run
+
+        Options:
+              --add-host list                    Add a line to the hosts file
+                                                 (host:ip)
+              --annotation map                   Add an annotation for the OCI
+                                                 runtime (default map[])
+          -a, --attach list                      Attach to STDIN, STDOUT or STDERR
+              --blkio-weight uint16              Share of block I/O, 10 to 1000,
+                                                 or 0 for none of its own (default 0)
+              --blkio-weight-device list         Share of block I/O on one device
+                                                 (default [])
+              --cap-add list                     Add Linux capabilities
+              --cap-drop list                    Drop Linux capabilities
+              --cgroup-parent string             Cgroup in which the container's
+                                                 cgroup is made
+              --cgroupns string                  Cgroup namespace (host|private)
+              --cidfile string                   Write the container's id to this file
+              --cpu-count int                    Number of CPUs (Windows only)
+              --cpu-percent int                  Percent of CPU time (Windows only)
+              --cpu-period int                   Period of the CFS quota in
+                                                 microseconds
+              --cpu-quota int                    CFS quota in microseconds per period
+              --cpu-rt-period int                Period of real-time scheduling
+                                                 in microseconds
+              --cpu-rt-runtime int               Real-time runtime in
+                                                 microseconds per period
+          -c, --cpu-shares int                   Share of CPU time when CPUs are busy
+              --cpus decimal                     Number of CPUs
+              --cpuset-cpus string               CPUs that may be used (0-3, 0,1)
+              --cpuset-mems string               Memory nodes that may be used
+                                                 (0-3, 0,1)
+          -d, --detach                           Run the container in the
+                                                 background and print its id
+              --detach-keys string               Keys that detach from the container
+              --device list                      Give the container a device of
+                                                 the host
+              --device-cgroup-rule list          Add a rule to the list of
+                                                 allowed devices
+              --device-read-bps list             Bytes a second that may be read
+                                                 from a device (default [])
+              --device-read-iops list            Operations a second that may
+                                                 read from a device (default [])
+              --device-write-bps list            Bytes a second that may be
+                                                 written to a device (default [])
+              --device-write-iops list           Operations a second that may
+                                                 write to a device (default [])
+              --dns list                         Use these DNS servers
+              --dns-option list                  Set DNS options
+              --dns-search list                  Use these DNS search domains
+              --domainname string                NIS domain name of the container
+              --entrypoint string                Use this instead of the image's
+                                                 ENTRYPOINT
+          -e, --env list                         Set environment variables
+              --env-file list                    Read environment variables from
+                                                 a file
+              --expose list                      Expose a port or a range of ports
+              --gpus gpu-request                 GPUs to give to the container
+                                                 ('all' for all of them)
+              --group-add list                   Add groups that the user is a
+                                                 member of
+              --health-cmd string                Command that checks the
+                                                 container's health
+              --health-interval duration         Time between two checks
+                                                 (ms|s|m|h) (default 0s)
+              --health-retries int               Failures in a row that mean unhealthy
+              --health-start-interval duration   Time between two checks while
+                                                 starting (ms|s|m|h) (default 0s)
+              --health-start-period duration     Time to start, in which failures
+                                                 do not count (ms|s|m|h) (default 0s)
+              --health-timeout duration          Time that one check may take
+                                                 (ms|s|m|h) (default 0s)
+              --help                             Print this text
+          -h, --hostname string                  Host name of the container
+              --init                             Run an init that passes signals
+                                                 on and reaps processes
+          -i, --interactive                      Keep the input open even if
+                                                 nobody is attached
+              --io-maxbandwidth bytes            Bandwidth of the system drive
+                                                 (Windows only)
+              --io-maxiops uint                  Operations a second of the
+                                                 system drive (Windows only)
+              --ip string                        IPv4 address (e.g., 172.30.100.104)
+              --ip6 string                       IPv6 address (e.g., 2001:db8::33)
+              --ipc string                       IPC namespace to use
+              --isolation string                 Isolation technology (Windows only)
+          -l, --label list                       Set a label on the container
+              --label-file list                  Read labels from a file, one a line
+              --link list                        Link to another container
+              --link-local-ip list               Link-local addresses
+              --log-driver string                Log driver of the container
+              --log-opt list                     Options of the log driver
+              --mac-address string               MAC address (e.g., 92:d0:c6:0a:29:33)
+          -m, --memory bytes                     Memory limit
+              --memory-reservation bytes         Memory limit when memory is short
+              --memory-swap bytes                Limit of memory and swap
+                                                 together; -1 for no limit of swap
+              --memory-swappiness int            Readiness to swap, 0 to 100
+                                                 (default -1)
+              --mount mount                      Mount something into the container
+              --name string                      Name of the container
+              --network network                  Connect the container to a network
+              --network-alias list               Name of the container in the network
+              --no-healthcheck                   Ignore the image's HEALTHCHECK
+              --oom-kill-disable                 Do not kill when memory runs out
+              --oom-score-adj int                Preference of the kernel to kill
+                                                 it (-1000 to 1000)
+              --pid string                       PID namespace to use
+              --pids-limit int                   Limit of processes and threads;
+                                                 -1 for none
+              --platform string                  Platform of the image, when
+                                                 there are several
+              --privileged                       Give the container all privileges
+          -p, --publish list                     Publish a port of the container
+                                                 on the host
+          -P, --publish-all                      Publish all exposed ports on
+                                                 free ports
+              --pull string                      When to pull the image
+                                                 ("always", "missing", "never")
+                                                 (default "missing")
+          -q, --quiet                            Do not show the progress of the pull
+              --read-only                        Mount the root file system read-only
+              --restart string                   When to start the container
+                                                 again after it ended (default "no")
+              --rm                               Remove the container and its
+                                                 anonymous volumes when it ends
+              --runtime string                   OCI runtime of the container
+              --security-opt list                Security options
+              --shm-size bytes                   Size of /dev/shm
+              --sig-proxy                        Pass signals on to the process
+                                                 (default true)
+              --stop-signal string               Signal that stops the container
+              --stop-timeout int                 Seconds to wait before it is killed
+              --storage-opt list                 Options of the storage driver
+              --sysctl map                       Set kernel parameters (default map[])
+              --tmpfs list                       Mount a tmpfs
+          -t, --tty                              Give the container a terminal
+              --ulimit ulimit                    Set resource limits (default [])
+          -u, --user string                      User name or number, and group:
+                                                 <name|uid>[:<group|gid>]
+              --userns string                    User namespace to use
+              --uts string                       UTS namespace to use
+          -v, --volume list                      Mount a directory of the host or
+                                                 a volume
+              --volume-driver string             Driver of the volumes
+              --volumes-from list                Mount the volumes of other containers
+          -w, --workdir string                   Working directory inside the
+                                                 container
+        "#);
     }
 
     #[test]
@@ -237,8 +489,20 @@ mod tests {
         let Found::Command(run, path) = find(&["run".to_owned()]) else {
             panic!("run is a command")
         };
-        assert_snapshot!(wrong_flag(run, path, "unknown flag: --x"), @"");
-        assert_snapshot!(wrong_arity(run, path, 0).unwrap(), @"");
+        assert_snapshot!(wrong_flag(run, path, "unknown flag: --x"), @"
+        unknown flag: --x
+
+        Usage:  havre run [OPTIONS] IMAGE [COMMAND] [ARG...]
+
+        Run 'havre run --help' for more information
+        ");
+        assert_snapshot!(wrong_arity(run, path, 0).unwrap(), @"
+        havre: 'havre run' requires at least 1 argument
+
+        Usage:  havre run [OPTIONS] IMAGE [COMMAND] [ARG...]
+
+        See 'havre run --help' for more information
+        ");
         assert_eq!(wrong_arity(run, path, 3), None);
     }
 }

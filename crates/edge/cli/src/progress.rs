@@ -197,7 +197,12 @@ mod tests {
             layer("aa", "Pull complete", 0, 0),
             JsonMessage::status("Status: Downloaded newer image for debian:12"),
         ];
-        insta::assert_snapshot!(draw(None, &messages), @"");
+        insta::assert_snapshot!(draw(None, &messages), @"
+        12: Pulling from library/debian
+        aa: Pulling fs layer
+        aa: Pull complete
+        Status: Downloaded newer image for debian:12
+        ");
     }
 
     #[test]
@@ -208,7 +213,7 @@ mod tests {
             layer("aa", "Downloading", 5_000_000, 10_000_000),
             JsonMessage::status("Digest: sha256:x\x1b[2J"),
         ];
-        insta::assert_snapshot!(draw(Some(120), &messages).escape_debug().to_string(), @"");
+        insta::assert_snapshot!(draw(Some(120), &messages).escape_debug().to_string(), @r#"\u{1b}[2K\raa: Waiting \r\n\u{1b}[2K\rbb: Waiting \r\n\u{1b}[2A\u{1b}[2K\raa: Downloading [=========================>                         ]      5MB/10MB \r\u{1b}[2BDigest: sha256:x\\u{1b}[2J\r\n"#);
     }
 
     #[test]

@@ -358,9 +358,23 @@ mod tests {
             shared_size: -1,
             ..ImageSummary::default()
         };
-        insta::assert_snapshot!(show("", TABLE, &image), @"");
-        insta::assert_snapshot!(show("", TABLE_DIGEST, &image), @"");
-        insta::assert_snapshot!(show("{{.Repository}} {{.SharedSize}}", TABLE, &image), @"");
+        insta::assert_snapshot!(show("", TABLE, &image), @"
+        REPOSITORY   TAG       IMAGE ID       CREATED       SIZE
+        debian       12        abababababab   11 days ago   117MB
+        debian       latest    abababababab   11 days ago   117MB
+        other/x      <none>    abababababab   11 days ago   117MB
+        ");
+        insta::assert_snapshot!(show("", TABLE_DIGEST, &image), @"
+        REPOSITORY   TAG       DIGEST                                                                    IMAGE ID       CREATED       SIZE
+        debian       12        sha256:abababababababababababababababababababababababababababababababab   abababababab   11 days ago   117MB
+        debian       latest    sha256:abababababababababababababababababababababababababababababababab   abababababab   11 days ago   117MB
+        other/x      <none>    sha256:abababababababababababababababababababababababababababababababab   abababababab   11 days ago   117MB
+        ");
+        insta::assert_snapshot!(show("{{.Repository}} {{.SharedSize}}", TABLE, &image), @"
+        debian N/A
+        debian N/A
+        other/x N/A
+        ");
     }
 
     #[test]

@@ -151,7 +151,18 @@ mod tests {
     #[test]
     fn objects_are_indented_by_four() {
         let text = super::indented(&[json!({"Id": "x", "Empty": [], "None": {}, "List": [1]})]);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        [
+            {
+                "Id": "x",
+                "Empty": [],
+                "None": {},
+                "List": [
+                    1
+                ]
+            }
+        ]
+        "#);
         assert_eq!(super::indented(&[]), "[]");
     }
 }

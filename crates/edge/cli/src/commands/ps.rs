@@ -348,8 +348,11 @@ mod tests {
 
     #[test]
     fn the_table_is_dockers() {
-        insta::assert_snapshot!(show("", &sample()), @"");
-        insta::assert_snapshot!(show("{{.CreatedAt}} {{.Labels}} {{.Label \"a\"}}", &sample()), @"");
+        insta::assert_snapshot!(show("", &sample()), @r#"
+        CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS     NAMES
+        0123456789ab   nginx:1   "/docker-entrypoint.…"   5 minutes ago   Up 5 minutes             web
+        "#);
+        insta::assert_snapshot!(show("{{.CreatedAt}} {{.Labels}} {{.Label \"a\"}}", &sample()), @"2023-11-14 22:13:20 +0000 UTC a=1,b=2 1");
         let hostile = ContainerSummary {
             names: vec!["/a\x1b[2J\rb".to_owned()],
             ..sample()

@@ -183,7 +183,19 @@ mod tests {
             ..SystemVersion::default()
         };
         let text = tabwriter::align(&page(Some(&server)), 20, 1);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        Client: Havre
+         Version:           0.1.0
+         API version:       1.50 (downgraded from 1.56)
+         OS/Arch:           linux/amd64
+         Context:           default
+
+        Server:
+         Engine:
+          Version:          0.1.0
+          API version:      1.50 (minimum version 1.24)
+          OS/Arch:          linux/amd64
+        ");
     }
 
     #[test]
