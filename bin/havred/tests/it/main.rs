@@ -1,0 +1,4 @@
+//! The program started for real.
+
+#[cfg(test)]
+mod process;
