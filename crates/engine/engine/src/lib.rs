@@ -1,1 +1,21 @@
-//! The engine: containers, exec, images, events.
+//! The engine: containers, exec, images, events. It implements the traits of `api-traits` and knows nothing of HTTP;
+//! what it does to processes goes through shims, and what it keeps survives `kill -9`.
+
+mod attach;
+mod container;
+mod engine;
+mod error;
+mod events;
+mod exec;
+mod host;
+mod images;
+mod names;
+mod plan;
+mod restart;
+mod restore;
+mod shim;
+mod signal;
+mod state;
+mod system;
+
+pub use engine::{Config, Engine, OpenError};

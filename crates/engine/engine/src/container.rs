@@ -1,0 +1,18 @@
+//! Containers: the record of each, the actor that alone changes it, and the registry through which all are found.
+
+mod actor;
+mod create;
+mod exit;
+mod inspect;
+mod launch;
+mod list;
+mod logs;
+mod operations;
+mod record;
+mod registry;
+mod status;
+
+pub(crate) use actor::{Beginning, SHIM_DEADLINE, spawn as spawn_actor};
+pub(crate) use launch::{accounts, exit_code_of};
+pub(crate) use record::{Exit, Fixed, KIND, Places, Record};
+pub(crate) use registry::{Container, Registry, View};

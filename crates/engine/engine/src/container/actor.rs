@@ -1,0 +1,310 @@
+//! The one writer of a container. Commands come in order; nothing here waits for a process to end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use havre_api_traits::{ApiError, ApiResult};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::record::{Exit, Fixed, KIND, Record, State};
+use super::registry::{Container, View};
+use crate::engine::Shared;
+use crate::error::internal;
+use crate::restart::{BackOff, Policy};
+use crate::shim::Shim;
+use crate::state::{Event, Refusal, Status, Step, step};
+
+/// What the actor can be asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Start { reply: oneshot::Sender<ApiResult<()>> },
+    /// The user wants it to end: no restart. Answers whether there is a process to end.
+    EndedByUser { then: AfterEnd, reply: oneshot::Sender<bool> },
+    Remove { force: bool, reply: oneshot::Sender<ApiResult<()>> },
+    /// The process of run number `run` has ended.
+    Ended { run: u64, exit: Exit },
+}
+
+/// What becomes of a container that the user ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterEnd {
+    /// `--rm` removes it.
+    AsConfigured,
+    /// It stays, to be started again at once.
+    Keep,
+}
+
+/// The state of the actor.
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) container: Arc<Container>,
+    pub(super) fixed: Arc<Fixed>,
+    pub(super) state: State,
+    pub(super) shim: Option<Arc<Shim>>,
+    view: watch::Sender<Arc<View>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Counts runs, so that the end of an old one is not taken for that of a new one.
+    pub(super) run: u64,
+    pub(super) started: Option<Instant>,
+    pub(super) policy: Policy,
+    pub(super) back_off: BackOff,
+    pub(super) restart_at: Option<Instant>,
+    /// Stopped or killed by the user: this exit is final.
+    pub(super) no_restart: bool,
+    /// The next end does not remove it.
+    pub(super) keep: bool,
+    /// The end of the former run's shim and bundle.
+    pub(super) cleanup: Option<JoinHandle<()>>,
+}
+
+/// How a found container goes on when its actor begins.
+pub(crate) enum Beginning {
+    /// As the record says; nothing runs.
+    AtRest,
+    /// Its shim still answers.
+    Running(Arc<Shim>),
+    /// It ended while nobody looked.
+    Ended(Exit),
+}
+
+/// Starts the actor of a container and enters it in the registry.
+pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) -> Arc<Container> {
+    let (sender, commands) = mpsc::unbounded_channel();
+    let shim = match &beginning {
+        Beginning::Running(shim) => Some(Arc::clone(shim)),
+        Beginning::AtRest | Beginning::Ended(_) => None,
+    };
+    let first = View { state: record.state.clone(), shim: shim.clone() };
+    let (view, receiver) = watch::channel(Arc::new(first));
+    let container = Arc::new(Container {
+        fixed: Arc::clone(&record.fixed),
+        commands: sender,
+        view: receiver,
+        waiting: std::sync::Mutex::default(),
+    });
+    let policy = &record.fixed.host_config.restart_policy;
+    let policy = Policy::parse(&policy.name, policy.maximum_retry_count).unwrap_or_default();
+    let mut actor = Actor {
+        shared: Arc::clone(shared),
+        container: Arc::clone(&container),
+        fixed: record.fixed,
+        state: record.state,
+        shim,
+        view,
+        commands,
+        run: 1,
+        started: None,
+        policy,
+        back_off: BackOff::default(),
+        restart_at: None,
+        no_restart: false,
+        keep: false,
+        cleanup: None,
+    };
+    shared.registry.insert(&container);
+    match beginning {
+        Beginning::Running(shim) => actor.watch_exit(shim),
+        Beginning::Ended(exit) => {
+            let ended = Command::Ended { run: actor.run, exit };
+            // The actor has not begun yet, so its queue is open.
+            actor.container.commands.send(ended).ok();
+        }
+        Beginning::AtRest => actor.boot(),
+    }
+    shared.tasks.spawn(actor.work());
+    container
+}
+
+impl Actor {
+    async fn work(mut self) {
+        loop {
+            let due = self.restart_at;
+            let command = tokio::select! {
+                command = self.commands.recv() => command,
+                () = until(due) => {
+                    self.restart_at = None;
+                    self.restart().await;
+                    continue;
+                }
+                () = self.shared.stopping.cancelled() => None,
+            };
+            let Some(command) = command else { return };
+            if self.handle(command).await {
+                return;
+            }
+        }
+    }
+
+    /// Handles one command; true when the container is gone.
+    async fn handle(&mut self, command: Command) -> bool {
+        match command {
+            Command::Start { reply } => {
+                self.no_restart = false;
+                let result = self.start(true).await;
+                // A caller that left does not undo the start.
+                reply.send(result).ok();
+            }
+            Command::EndedByUser { then, reply } => {
+                self.keep = then == AfterEnd::Keep;
+                let running = self.ended_by_user();
+                reply.send(running).ok();
+            }
+            Command::Remove { force, reply } => {
+                let result = self.remove(force).await;
+                let gone = self.state.removed;
+                reply.send(result).ok();
+                return gone;
+            }
+            Command::Ended { run, exit } => {
+                if run == self.run {
+                    self.ended(exit).await;
+                }
+                return self.state.removed;
+            }
+        }
+        false
+    }
+
+    fn ended_by_user(&mut self) -> bool {
+        self.no_restart = true;
+        self.state.stopped_by_user = true;
+        match step(self.state.status, Event::StopRequested) {
+            Step::To(next) => {
+                self.restart_at = None;
+                self.state.status = next;
+                self.publish();
+                self.save();
+                false
+            }
+            Step::EndFirst => {
+                self.save();
+                true
+            }
+            Step::NotModified | Step::Refuse(_) => false,
+        }
+    }
+
+    /// Applies the restart policy to a container that is found at rest when the engine starts.
+    fn boot(&mut self) {
+        let ran = self.state.status == Status::Restarting
+            || (self.state.status == Status::Exited && !self.state.started_at.is_zero());
+        let code = self.state.exit_code;
+        if ran && self.policy.at_boot(code, self.state.restart_count, self.state.stopped_by_user) {
+            self.state.status = Status::Restarting;
+            self.restart_at = Some(Instant::now());
+        } else if self.state.status != Status::Created && self.state.status != Status::Dead {
+            self.state.status = Status::Exited;
+        }
+        self.publish();
+    }
+
+    async fn restart(&mut self) {
+        self.state.restart_count += 1;
+        if let Err(err) = self.start(false).await {
+            tracing::warn!(container = %self.fixed.id, error = %err.message, "restart failed");
+        }
+    }
+
+    /// Removes it: the record first and durably, so that a name acknowledged as free is free for ever.
+    pub(super) async fn remove(&mut self, force: bool) -> ApiResult<()> {
+        let event = if force { Event::ForceRemoveRequested } else { Event::RemoveRequested };
+        match step(self.state.status, event) {
+            Step::To(next) => self.state.status = next,
+            Step::EndFirst => return Err(self.refused(Refusal::MustStopFirst)),
+            Step::Refuse(why) => return Err(self.refused(why)),
+            Step::NotModified => return Err(ApiError::not_modified()),
+        }
+        self.restart_at = None;
+        self.publish();
+        let destroy = crate::engine::container_event(&self.fixed, "destroy", &[]);
+        let batch = havre_meta::Batch::new().delete(KIND, self.fixed.id.as_str());
+        let written = self.shared.meta.write(batch).await;
+        if let Err(err) = written {
+            if let Step::To(dead) = step(self.state.status, Event::RemoveFailed) {
+                self.state.status = dead;
+            }
+            self.publish();
+            return Err(internal("failed to remove the container's record", &err));
+        }
+        self.shared.bus.publish(destroy);
+        self.forget();
+        Ok(())
+    }
+
+    /// The container is gone for everybody; its files follow in the background, or at the next start of the engine.
+    pub(super) fn forget(&mut self) {
+        self.state.removed = true;
+        drop(self.container.take_waiting());
+        self.shared.registry.remove(&self.fixed);
+        self.publish();
+        let shared = Arc::clone(&self.shared);
+        let id = self.fixed.id.clone();
+        let cleanup = self.cleanup.take();
+        self.shared.tasks.spawn(async move {
+            if let Some(cleanup) = cleanup {
+                // A clean-up that panicked has been reported; what it left is swept at the next start.
+                cleanup.await.ok();
+            }
+            let kept = Arc::clone(&shared);
+            let swept =
+                tokio::task::spawn_blocking(move || crate::restore::remove_files(&kept, &id)).await;
+            if let Ok(Err(err)) = swept {
+                tracing::warn!(error = %err, "files of a removed container are left for the next start");
+            }
+        });
+    }
+
+    pub(super) fn refused(&self, why: Refusal) -> ApiError {
+        let name = format!("/{}", self.fixed.name);
+        let status = self.state.docker_status();
+        match why {
+            Refusal::MarkedForRemoval => {
+                ApiError::conflict("container is marked for removal and cannot be started")
+            }
+            Refusal::MustStopFirst => ApiError::conflict(format!(
+                "cannot remove container {name:?}: container is {status}: stop the container before removing or force remove"
+            )),
+            Refusal::RemovalInProgress => ApiError::conflict(format!(
+                "removal of container {} is already in progress",
+                self.fixed.id
+            )),
+            Refusal::Impossible => ApiError::internal(format!(
+                "container {} cannot do this while it is {status}",
+                self.fixed.id
+            )),
+        }
+    }
+
+    /// Shows the state to readers.
+    pub(super) fn publish(&self) {
+        let view = View { state: self.state.clone(), shim: self.shim.clone() };
+        self.view.send_replace(Arc::new(view));
+    }
+
+    /// Queues the record for the disk, together with the events that happened. The truth about a running process
+    /// is in its bundle, so that nobody needs to wait for this.
+    pub(super) fn save(&self) -> Option<havre_meta::Pending> {
+        let record = Record { fixed: Arc::clone(&self.fixed), state: self.state.clone() };
+        match record.to_json() {
+            Ok(body) => {
+                let batch = havre_meta::Batch::new().put(KIND, self.fixed.id.as_str(), body);
+                Some(self.shared.meta.write(self.shared.bus.save(batch)))
+            }
+            Err(err) => {
+                tracing::error!(container = %self.fixed.id, error = %err, "record cannot be written");
+                None
+            }
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The longest a shim may take for anything but waiting.
+pub(crate) const SHIM_DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,190 @@
+//! Making a container: everything is checked, then name, record and layer; a failure leaves none of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_engine_types::{ContainerCreateRequest, ContainerCreateResponse, HostConfig};
+use havre_types::{ContainerId, Platform, Timestamp};
+
+use super::actor::{self, Beginning};
+use super::launch::missing_source;
+use super::record::{Fixed, KIND, Record, State};
+use crate::engine::Shared;
+use crate::error::internal;
+use crate::plan::{self, MountKind};
+use crate::{host, names};
+
+/// Makes a container and answers with its id and what the user should know.
+pub(crate) async fn create(
+    shared: &Arc<Shared>,
+    name: Option<String>,
+    platform: String,
+    request: ContainerCreateRequest,
+) -> ApiResult<ContainerCreateResponse> {
+    if let Some(name) = &name {
+        names::check(name)?;
+    }
+    let mut host_config = request.host_config.unwrap_or_default();
+    if request.config.image.is_empty() {
+        return Err(ApiError::invalid("no image specified"));
+    }
+    let image = crate::images::find(shared, &request.config.image)?;
+    check_platform(&platform, &image.config, &request.config.image)?;
+    let config = plan::merge(request.config, &image.config)?;
+    let mut warnings = plan::check(&config, &host_config, &image.config, &shared.facts)?;
+    check_sources(&host_config)?;
+    warnings.extend(unavailable(request.networking_config.as_ref())?);
+    settle(&mut host_config);
+
+    let id = new_id()?;
+    let name = match name {
+        Some(name) => {
+            let bare = names::check(&name)?.to_owned();
+            shared.registry.names.reserve(&bare, &id)?;
+            bare
+        }
+        None => shared.registry.names.reserve_random(&id)?,
+    };
+    let fixed = Arc::new(Fixed {
+        id: id.clone(),
+        name: name.clone(),
+        created: Timestamp::now(),
+        image: image.id().clone(),
+        platform: image.config.os.clone(),
+        config,
+        host_config,
+    });
+    let record = Record { fixed: Arc::clone(&fixed), state: State::new() };
+    if let Err(err) = store(shared, &record, image.chain_id().map(|chain| chain.to_string())).await {
+        shared.registry.names.release(&name, &id);
+        return Err(err);
+    }
+    actor::spawn(shared, record, Beginning::AtRest);
+    Ok(ContainerCreateResponse { id: id.to_string(), warnings })
+}
+
+/// Layer, directory and record, at the same time; all or nothing.
+async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) -> ApiResult<()> {
+    let body = record.to_json().map_err(|err| internal("failed to write the record", &err))?;
+    let id = record.fixed.id.clone();
+    let (kept, key) = (Arc::clone(shared), id.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        host::make_private_dir(&kept.places.data(&key))
+            .map_err(|err| internal("failed to make the container's directory", &err))?;
+        // Queued before the record: whoever sees the record finds the layer's, too.
+        kept.snapshots
+            .prepare_queued(key.as_str(), parent.as_deref())
+            .map_err(|err| crate::error::classified("failed to prepare the container's layer", &err))
+    });
+    let made = made.await.map_err(|err| internal("failed to prepare the container", &err));
+    let written = match made.and_then(|made| made) {
+        Ok(layer) => {
+            shared.announce(&record.fixed, "create", &[]);
+            let batch = havre_meta::Batch::new().put(KIND, id.as_str(), body);
+            let record = shared.meta.write(shared.bus.save(batch)).await;
+            record.and(layer.await).map_err(|err| internal("failed to write the record", &err))
+        }
+        Err(err) => Err(err),
+    };
+    if let Err(err) = written {
+        undo(shared, &id).await;
+        return Err(err);
+    }
+    Ok(())
+}
+
+/// What cannot be undone now is swept at the next start: the record goes first.
+async fn undo(shared: &Arc<Shared>, id: &ContainerId) {
+    let deleted = shared.meta.delete(KIND, id.as_str()).await;
+    let (kept, key) = (Arc::clone(shared), id.clone());
+    let removed =
+        tokio::task::spawn_blocking(move || crate::restore::remove_files(&kept, &key)).await;
+    if deleted.is_err() || !matches!(removed, Ok(Ok(()))) {
+        tracing::warn!(container = %id, "a container that could not be made is left for the next start");
+    }
+}
+
+fn new_id() -> ApiResult<ContainerId> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
+    Ok(ContainerId::from_bytes(bytes))
+}
+
+/// Writes down the defaults, as inspect shows them.
+fn settle(host: &mut HostConfig) {
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        "none".clone_into(&mut host.network_mode);
+    }
+    if host.ipc_mode.is_empty() {
+        "private".clone_into(&mut host.ipc_mode);
+    }
+    if host.cgroupns_mode.is_empty() {
+        "private".clone_into(&mut host.cgroupns_mode);
+    }
+    if host.restart_policy.name.is_empty() {
+        "no".clone_into(&mut host.restart_policy.name);
+    }
+    if host.log_config.kind.is_empty() {
+        "json-file".clone_into(&mut host.log_config.kind);
+    }
+    if host.runtime.is_empty() {
+        "havre".clone_into(&mut host.runtime);
+    }
+    if host.shm_size == 0 {
+        host.shm_size = 64 << 20;
+    }
+}
+
+fn check_platform(wanted: &str, image: &havre_oci::ImageConfig, name: &str) -> ApiResult<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let platform = Platform::parse(wanted).map_err(|err| ApiError::from_classified(&err))?;
+    let have = Platform::normalized(&image.os, &image.architecture, &image.variant);
+    if platform.matches(&have) {
+        return Ok(());
+    }
+    Err(ApiError::not_found(format!(
+        "image with reference {name} was found but its platform ({have}) does not match the specified platform ({platform})"
+    )))
+}
+
+/// `--mount type=bind` names a missing source at once, as dockerd does.
+fn check_sources(host: &HostConfig) -> ApiResult<()> {
+    for mount in plan::user_mounts(host)? {
+        if let MountKind::Bind { source, create_source: false, .. } = &mount.kind
+            && !source.exists()
+        {
+            return Err(missing_source(source));
+        }
+    }
+    for device in host.devices.iter().flatten() {
+        if !device.cgroup_permissions.is_empty() {
+            plan::check_permissions(&device.cgroup_permissions)?;
+        }
+        let path = PathBuf::from(&device.path_on_host);
+        if !path.is_absolute() {
+            return Err(ApiError::invalid(format!(
+                "{:?} is not an absolute path",
+                device.path_on_host
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Endpoints of networks other than the ones that exist are refused.
+fn unavailable(
+    networking: Option<&havre_engine_types::NetworkingConfig>,
+) -> ApiResult<Vec<String>> {
+    let endpoints = networking.and_then(|n| n.endpoints_config.as_ref());
+    for name in endpoints.into_iter().flatten().map(|(name, _)| name.as_str()) {
+        if !matches!(name, "none" | "host" | "default" | "") {
+            return Err(ApiError::not_implemented(format!(
+                "network {name:?} is not available yet: use \"none\" or \"host\""
+            )));
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,109 @@
+//! The end of a run: seen once, recorded, announced, cleaned up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::actor::{Actor, Command};
+use super::record::Exit;
+use crate::shim::Shim;
+use crate::state::{Event, Status, Step, step};
+
+impl Actor {
+    /// Reports the end of this run to the actor's own queue.
+    pub(super) fn watch_exit(&mut self, shim: Arc<Shim>) {
+        self.started.get_or_insert_with(Instant::now);
+        let (container, run) = (Arc::clone(&self.container), self.run);
+        let stopping = self.shared.stopping.clone();
+        self.shared.tasks.spawn(async move {
+            let exit = tokio::select! {
+                exit = shim.exit() => exit,
+                () = stopping.cancelled() => return,
+            };
+            // The actor may be gone with its container.
+            container.commands.send(Command::Ended { run, exit }).ok();
+        });
+    }
+
+    /// The process has ended: state, event, restart or removal.
+    pub(super) async fn ended(&mut self, exit: Exit) {
+        let shim = self.shim.take();
+        let ran = self.started.take().map_or(Duration::ZERO, |at| at.elapsed());
+        let again = !self.no_restart
+            && !self.shared.stopping.is_cancelled()
+            && self.policy.after_exit(exit.exit_status, self.state.restart_count);
+        let event = if again { Event::EndedWillRestart } else { Event::Ended };
+        let Step::To(next) = step(self.state.status, event) else { return };
+        self.run += 1;
+        self.state.status = next;
+        self.state.pid = 0;
+        self.state.exit_code = exit.exit_status;
+        self.state.oom_killed = exit.oom_killed;
+        self.state.finished_at = exit.exited_at;
+        self.state.exits += 1;
+        if exit.oom_killed {
+            self.shared.announce(&self.fixed, "oom", &[]);
+        }
+        let code = exit.exit_status.to_string();
+        let duration = i64::try_from(ran.as_secs()).unwrap_or(0).to_string();
+        self.shared.announce(
+            &self.fixed,
+            "die",
+            &[("exitCode", code.as_str()), ("execDuration", duration.as_str())],
+        );
+        if again {
+            self.restart_at = Some(Instant::now() + self.back_off.next(ran));
+        }
+        self.publish();
+        let keep = std::mem::take(&mut self.keep);
+        let remove = !again && !keep && self.fixed.auto_remove();
+        let saved = if remove { None } else { self.save() };
+        self.clean_up(shim, saved);
+        if remove {
+            self.auto_remove().await;
+        }
+    }
+
+    /// `--rm`: nobody waits for the disk, because a record that comes back after a crash is removed again at the
+    /// next start.
+    async fn auto_remove(&mut self) {
+        self.state.status = Status::Removing;
+        let batch = havre_meta::Batch::new()
+            .delete(super::record::KIND, self.fixed.id.as_str());
+        self.shared.announce(&self.fixed, "destroy", &[]);
+        let pending = self.shared.meta.write(self.shared.bus.save(batch));
+        self.shared.tasks.spawn(async move {
+            if let Err(err) = pending.await {
+                tracing::warn!(error = %err, "record of a removed container is left for the next start");
+            }
+        });
+        self.forget();
+        tokio::task::yield_now().await;
+    }
+
+    /// Ends the shim and removes the bundle, once the record of the exit is safe.
+    pub(super) fn clean_up(&mut self, shim: Option<Arc<Shim>>, saved: Option<havre_meta::Pending>) {
+        let bundle = self.shared.places.bundle(&self.fixed.id);
+        let before = self.cleanup.take();
+        self.cleanup = Some(self.shared.tasks.spawn(async move {
+            if let Some(before) = before {
+                before.await.ok();
+            }
+            if let Some(saved) = saved
+                && let Err(err) = saved.await
+            {
+                tracing::warn!(error = %err, "exit is not recorded: the bundle stays");
+                return;
+            }
+            if let Some(shim) = shim {
+                shim.finish().await;
+            }
+            let removed =
+                tokio::task::spawn_blocking(move || fs_err::remove_dir_all(bundle)).await;
+            if let Ok(Err(err)) = removed
+                && err.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(error = %err, "bundle is left for the next start");
+            }
+        }));
+    }
+}

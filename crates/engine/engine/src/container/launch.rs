@@ -1,0 +1,263 @@
+//! A start: shim, specification, Create, attached clients, Start. What does not depend on each other runs together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_types::{ErrorKind, Timestamp};
+use oci_spec::runtime::Spec;
+
+use super::actor::Actor;
+use super::record::Fixed;
+use crate::engine::Shared;
+use crate::error::internal;
+use crate::host;
+use crate::plan::{self, Inputs, Mode, Modes, MountKind};
+use crate::shim::{CreateTask, RootMount, Shim};
+use crate::state::{Event, Status, Step, step};
+
+impl Actor {
+    /// Starts it; `by_user` when it was asked for and not done by the restart policy.
+    pub(super) async fn start(&mut self, by_user: bool) -> ApiResult<()> {
+        let before = self.state.status;
+        match step(before, Event::StartRequested) {
+            Step::To(next) => self.state.status = next,
+            Step::NotModified => return Err(ApiError::not_modified()),
+            Step::Refuse(why) => return Err(self.refused(why)),
+            Step::EndFirst => return Err(ApiError::not_modified()),
+        }
+        self.restart_at = None;
+        if by_user {
+            self.state.stopped_by_user = false;
+            self.state.restart_count = 0;
+        }
+        if let Some(cleanup) = self.cleanup.take() {
+            // A clean-up that panicked has been reported; the new bundle tells whether it matters.
+            cleanup.await.ok();
+        }
+        let launched = launch(&self.shared, &self.fixed).await;
+        match launched {
+            Ok((shim, pid)) => self.run_created(shim, pid).await,
+            Err(err) => Err(self.start_failed(None, err).await),
+        }
+    }
+
+    /// The process waits at its gate: attach those who wait, then let it go.
+    async fn run_created(&mut self, shim: Arc<Shim>, pid: u32) -> ApiResult<()> {
+        for waiting in self.container.take_waiting() {
+            if let Err(err) = waiting.connect(&shim).await {
+                tracing::warn!(container = %self.fixed.id, error = %err.message, "a client could not be attached");
+            }
+        }
+        if let Err(err) = shim.start("").await {
+            return Err(self.start_failed(Some(shim), err).await);
+        }
+        self.run += 1;
+        if let Step::To(next) = step(self.state.status, Event::Started) {
+            self.state.status = next;
+        }
+        self.state.pid = pid;
+        self.state.exit_code = 0;
+        self.state.oom_killed = false;
+        self.state.error.clear();
+        self.state.started_at = Timestamp::now();
+        self.started = Some(Instant::now());
+        self.shim = Some(Arc::clone(&shim));
+        self.watch_exit(shim);
+        self.shared.announce(&self.fixed, "start", &[]);
+        self.publish();
+        drop(self.save());
+        Ok(())
+    }
+
+    /// Nothing of the run remains; the error and Docker's exit code do.
+    async fn start_failed(&mut self, shim: Option<Arc<Shim>>, err: ApiError) -> ApiError {
+        if let Step::To(next) = step(self.state.status, Event::StartFailed) {
+            self.state.status = next;
+        }
+        self.state.pid = 0;
+        self.state.error.clone_from(&err.message);
+        self.state.exit_code = exit_code_of(&err.message);
+        self.state.exits += 1;
+        drop(self.container.take_waiting());
+        let remove = self.fixed.auto_remove();
+        let saved = if remove { None } else { self.save() };
+        self.publish();
+        self.clean_up(shim, saved);
+        if remove
+            && let Err(failed) = self.remove(true).await
+        {
+            tracing::warn!(container = %self.fixed.id, error = %failed.message, "not removed after a failed start");
+        }
+        err
+    }
+}
+
+/// The code that the command line ends with when a container cannot be started.
+/// <https://github.com/moby/moby/blob/master/daemon/start_unix.go> (`setExitCodeFromError`)
+pub(crate) fn exit_code_of(message: &str) -> i64 {
+    let has = |text: &str| message.contains(text);
+    if has("executable file not found") || has("no such file or directory") {
+        127
+    } else if has("permission denied") || has("not a directory") || has("is a directory") {
+        126
+    } else {
+        128
+    }
+}
+
+async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim>, u32)> {
+    let bundle = shared.places.bundle(&fixed.id);
+    make_bundle(&bundle)?;
+    let (launcher, id, dir) = (Arc::clone(&shared.launcher), fixed.id.clone(), bundle.clone());
+    let shim = tokio::task::spawn_blocking(move || launcher.spawn(&id, &dir));
+    let (owned, kept) = (Arc::clone(shared), Arc::clone(fixed));
+    let prepared = tokio::task::spawn_blocking(move || prepare(&owned, &kept));
+    let (shim, prepared) = tokio::join!(shim, prepared);
+    let shim = shim
+        .map_err(|err| internal("failed to start the shim", &err))?
+        .map_err(|err| internal("failed to start the shim", &err))?;
+    let shim = match Shim::connect(shim).await {
+        Ok(shim) => Arc::new(shim),
+        Err(err) => return Err(internal("failed to connect to the shim", &err)),
+    };
+    let created = async {
+        let task = prepared.map_err(|err| internal("failed to prepare the container", &err))??;
+        shim.create(&task).await
+    };
+    match created.await {
+        Ok(pid) => Ok((shim, pid)),
+        Err(err) => {
+            shim.finish().await;
+            Err(ApiError::new(kind_of_failure(&err), format!("failed to create task for container: {}", err.message)))
+        }
+    }
+}
+
+/// Docker answers 400 when the request named what cannot be executed, else 500.
+/// <https://github.com/moby/moby/blob/master/daemon/errors.go> (`translateContainerdStartErr`)
+fn kind_of_failure(err: &ApiError) -> ErrorKind {
+    match exit_code_of(&err.message) {
+        126 | 127 => ErrorKind::InvalidParameter,
+        _ => err.kind,
+    }
+}
+
+fn make_bundle(bundle: &Path) -> ApiResult<()> {
+    let failed = |err: &std::io::Error| internal("failed to make the bundle", err);
+    match fs_err::remove_dir_all(bundle) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(failed(&err)),
+        _ => {}
+    }
+    host::make_private_dir(bundle).map_err(|err| failed(&err))?;
+    fs_err::create_dir(bundle.join("rootfs")).map_err(|err| failed(&err))
+}
+
+/// Everything that needs the disk: accounts of the image, devices, engine files, `config.json`.
+fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
+    let mounts = shared
+        .snapshots
+        .mounts(fixed.id.as_str())
+        .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
+    let rootfs: Vec<RootMount> = mounts
+        .into_iter()
+        .map(|m| RootMount { kind: m.fstype, source: m.source, options: m.options })
+        .collect();
+    let modes = join_modes(shared, fixed)?;
+    let accounts = accounts(&rootfs)?;
+    let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
+    let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;
+    let devices = host::devices(&fixed.host_config)?;
+    let data = shared.places.data(&fixed.id);
+    let inputs = Inputs {
+        id: &fixed.id,
+        config: &fixed.config,
+        host: &fixed.host_config,
+        facts: &shared.facts,
+        filters: &shared.filters,
+        identity: &identity,
+        devices: &devices,
+        modes: &modes,
+        data: &data,
+    };
+    let spec = plan::spec(inputs)?;
+    make_bind_sources(fixed)?;
+    let (resolv, hosts) = host::network_files();
+    for (name, text) in plan::engine_texts(inputs, &resolv, &hosts)? {
+        fs_err::write(data.join(name), text)
+            .map_err(|err| internal("failed to write the container's files", &err))?;
+    }
+    write_spec(&shared.places.bundle(&fixed.id), &spec)?;
+    Ok(CreateTask {
+        rootfs,
+        terminal: fixed.config.tty,
+        open_stdin: fixed.config.open_stdin,
+        stdin_once: fixed.config.stdin_once,
+        log_driver: fixed.host_config.log_config.kind.clone(),
+        log_options: fixed.host_config.log_config.config.clone().unwrap_or_default(),
+        log_path: shared.places.log(&fixed.id),
+    })
+}
+
+fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {
+    let body = serde_json::to_vec(spec)
+        .map_err(|err| internal("failed to write the specification", &err))?;
+    fs_err::write(bundle.join("config.json"), body)
+        .map_err(|err| internal("failed to write the specification", &err))
+}
+
+/// The image's passwd and group as the container will see them.
+pub(crate) fn accounts(rootfs: &[RootMount]) -> ApiResult<plan::Accounts> {
+    let Some(root) = rootfs.last() else { return Ok(plan::Accounts::default()) };
+    let layers = plan::layers_of(&root.source, &root.options);
+    let read = |path: &str| {
+        plan::read_file(&layers, path, plan::MAX_ACCOUNT_FILE)
+            .map(Option::unwrap_or_default)
+            .map_err(|err| ApiError::invalid(format!("failed to read {path} of the image: {err}")))
+    };
+    Ok(plan::Accounts { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+}
+
+/// The modes with the namespaces of the containers that they name.
+fn join_modes(shared: &Shared, fixed: &Fixed) -> ApiResult<Modes> {
+    let mut modes = Modes::parse(&fixed.host_config)?;
+    for (mode, file) in modes.others() {
+        if let Mode::Container { name, path } = mode {
+            let other = shared.registry.find(name)?;
+            let state = &other.now().state;
+            if state.status != Status::Running || state.pid == 0 {
+                return Err(ApiError::conflict(format!(
+                    "cannot join namespace of a non running container: container {} is {}",
+                    other.id(),
+                    state.docker_status()
+                )));
+            }
+            *path = Some(format!("/proc/{}/ns/{file}", state.pid).into());
+        }
+    }
+    Ok(modes)
+}
+
+/// `-v` makes missing directories, `--mount` refuses them.
+fn make_bind_sources(fixed: &Fixed) -> ApiResult<()> {
+    for mount in plan::user_mounts(&fixed.host_config)? {
+        let MountKind::Bind { source, create_source, .. } = mount.kind else { continue };
+        if source.exists() {
+            continue;
+        }
+        if !create_source {
+            return Err(missing_source(&source));
+        }
+        fs_err::create_dir_all(&source)
+            .map_err(|err| internal("error while creating mount source path", &err))?;
+    }
+    Ok(())
+}
+
+pub(super) fn missing_source(source: &Path) -> ApiError {
+    ApiError::invalid(format!(
+        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+        source.display()
+    ))
+}

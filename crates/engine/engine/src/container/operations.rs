@@ -1,0 +1,330 @@
+//! What the API asks of containers. Waiting happens here, in the caller's task, never in an actor.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use havre_api_traits::{
+    ApiError, ApiResult, AttachOptions, AttachSession, ContainerList, Containers, LogOptions,
+    LogSession, RemoveContainer, StdinEof, StopOptions, TerminalSize, WaitCondition, WaitFuture,
+};
+use havre_engine_types::{
+    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerSummary,
+    WaitExitError, WaitResponse,
+};
+use havre_shim_proto::attach::AttachRequest;
+use havre_types::ErrorKind;
+use tokio::sync::oneshot;
+
+use super::actor::{AfterEnd, Command};
+use super::record::State;
+use super::registry::Container;
+use super::{inspect, list, logs};
+use crate::engine::{Engine, Shared};
+use crate::error::not_running;
+use crate::signal;
+use crate::state::Status;
+
+/// Docker's default between the first signal and SIGKILL.
+const STOP_TIMEOUT: i64 = 10;
+/// How long a killed process may take to be gone.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Containers for Engine {
+    async fn create(
+        &self,
+        name: Option<String>,
+        platform: String,
+        request: ContainerCreateRequest,
+    ) -> ApiResult<ContainerCreateResponse> {
+        super::create::create(&self.shared, name, platform, request).await
+    }
+
+    async fn start(&self, id: &str) -> ApiResult<()> {
+        start(&*self.shared.registry.find(id)?).await
+    }
+
+    async fn stop(&self, id: &str, how: StopOptions) -> ApiResult<()> {
+        let container = self.shared.registry.find(id)?;
+        if !container.now().state.status.is_running() {
+            return Err(ApiError::not_modified());
+        }
+        stop(&self.shared, &container, &how, AfterEnd::AsConfigured).await
+    }
+
+    async fn restart(&self, id: &str, how: StopOptions) -> ApiResult<()> {
+        let container = self.shared.registry.find(id)?;
+        if container.now().state.status.is_running() {
+            stop(&self.shared, &container, &how, AfterEnd::Keep).await?;
+        }
+        match start(&container).await {
+            Err(err) if err != ApiError::not_modified() => return Err(err),
+            _ => {}
+        }
+        self.shared.announce(&container.fixed, "restart", &[]);
+        Ok(())
+    }
+
+    async fn kill(&self, id: &str, signal: Option<String>) -> ApiResult<()> {
+        let number = match signal.as_deref() {
+            None | Some("") => signal::KILL,
+            Some(text) => signal::parse(text)?,
+        };
+        let container = self.shared.registry.find(id)?;
+        kill(&self.shared, &container, number).await
+    }
+
+    async fn wait(&self, id: &str, condition: WaitCondition) -> ApiResult<WaitFuture> {
+        let container = self.shared.registry.find(id)?;
+        Ok(wait(&container, condition))
+    }
+
+    async fn attach(&self, id: &str, options: AttachOptions) -> ApiResult<AttachSession> {
+        let container = self.shared.registry.find(id)?;
+        attach(&self.shared, &container, options).await
+    }
+
+    async fn detached(&self, id: &str) {
+        if let Ok(container) = self.shared.registry.find(id) {
+            self.shared.announce(&container.fixed, "detach", &[]);
+        }
+    }
+
+    async fn resize(&self, id: &str, size: TerminalSize) -> ApiResult<()> {
+        let container = self.shared.registry.find(id)?;
+        let view = container.now();
+        let shim = view.shim.as_ref().ok_or_else(|| not_running(container.id().as_str()))?;
+        shim.resize("", size.height, size.width).await?;
+        let (height, width) = (size.height.to_string(), size.width.to_string());
+        let attributes = [("height", height.as_str()), ("width", width.as_str())];
+        self.shared.announce(&container.fixed, "resize", &attributes);
+        Ok(())
+    }
+
+    async fn logs(&self, id: &str, options: LogOptions) -> ApiResult<LogSession> {
+        let container = self.shared.registry.find(id)?;
+        logs::open(&self.shared, &container, options)
+    }
+
+    async fn list(&self, query: ContainerList) -> ApiResult<Vec<ContainerSummary>> {
+        list::list(&self.shared, &query)
+    }
+
+    async fn inspect(&self, id: &str, size: bool) -> ApiResult<ContainerInspect> {
+        let container = self.shared.registry.find(id)?;
+        inspect::inspect(&self.shared, &container, size)
+    }
+
+    async fn remove(&self, id: &str, how: RemoveContainer) -> ApiResult<()> {
+        let container = self.shared.registry.find(id)?;
+        if how.force && container.now().state.status.has_process() {
+            match kill(&self.shared, &container, signal::KILL).await {
+                // It ended by itself meanwhile, and may be gone by its own `--rm`.
+                Err(err) if container.now().state.status.has_process() => return Err(err),
+                _ => {}
+            }
+        }
+        if container.now().state.removed {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        send(&container, Command::Remove { force: how.force, reply })?;
+        // An actor that is gone has removed its container.
+        answer.await.unwrap_or(Ok(()))
+    }
+}
+
+fn send(container: &Container, command: Command) -> ApiResult<()> {
+    container
+        .commands
+        .send(command)
+        .map_err(|_gone| crate::error::no_such_container(container.id().as_str()))
+}
+
+async fn start(container: &Container) -> ApiResult<()> {
+    let (reply, answer) = oneshot::channel();
+    send(container, Command::Start { reply })?;
+    answer.await.unwrap_or_else(|_gone| {
+        Err(crate::error::no_such_container(container.id().as_str()))
+    })
+}
+
+/// Tells the actor that this end is wanted. False: there was no process.
+async fn will_end(container: &Container, then: AfterEnd) -> ApiResult<bool> {
+    let (reply, answer) = oneshot::channel();
+    send(container, Command::EndedByUser { then, reply })?;
+    Ok(answer.await.unwrap_or(false))
+}
+
+/// Waits until the run that was seen as number `exits` has ended.
+async fn ended(container: &Container, exits: u64, limit: Duration) -> bool {
+    let mut view = container.view.clone();
+    let gone = view.wait_for(|view| {
+        view.state.exits > exits || view.state.removed || !view.state.status.has_process()
+    });
+    // A closed channel is a container that is gone.
+    tokio::time::timeout(limit, gone).await.is_ok()
+}
+
+async fn stop(
+    shared: &Shared,
+    container: &Arc<Container>,
+    how: &StopOptions,
+    then: AfterEnd,
+) -> ApiResult<()> {
+    let config = &container.fixed.config;
+    let text = how.signal.as_deref().filter(|s| !s.is_empty()).unwrap_or(&config.stop_signal);
+    let number = if text.is_empty() { signal::TERM } else { signal::parse(text)? };
+    let seconds = how.timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    let exits = container.now().state.exits;
+    if will_end(container, then).await? {
+        let grace = u64::try_from(seconds)
+            .map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
+        let signalled = deliver(shared, container, number).await;
+        if signalled.is_err() || !ended(container, exits, grace).await {
+            deliver(shared, container, signal::KILL).await.or_else(|err| {
+                if container.now().state.status.has_process() { Err(err) } else { Ok(()) }
+            })?;
+            if !ended(container, exits, KILL_DEADLINE).await {
+                return Err(not_gone(container));
+            }
+        }
+    }
+    shared.announce(&container.fixed, "stop", &[]);
+    Ok(())
+}
+
+fn not_gone(container: &Container) -> ApiError {
+    ApiError::internal(format!(
+        "tried to kill container {}, but did not receive an exit event",
+        container.id()
+    ))
+}
+
+/// One signal, with its event.
+async fn deliver(shared: &Shared, container: &Container, number: u32) -> ApiResult<()> {
+    let view = container.now();
+    let shim = view.shim.as_ref().ok_or_else(|| not_running(container.id().as_str()))?;
+    shim.kill("", number).await?;
+    let text = number.to_string();
+    shared.announce(&container.fixed, "kill", &[("signal", text.as_str())]);
+    Ok(())
+}
+
+async fn kill(shared: &Shared, container: &Arc<Container>, number: u32) -> ApiResult<()> {
+    let view = container.now();
+    if !view.state.status.is_running() {
+        return Err(not_running(container.id().as_str()));
+    }
+    // Docker: a signal other than the stop signal and SIGKILL may be handled, so it ends nothing by itself.
+    let stop_signal = &container.fixed.config.stop_signal;
+    let stops = number == signal::KILL
+        || stop_signal.is_empty()
+        || signal::parse(stop_signal).is_ok_and(|stop| stop == number);
+    if stops && !will_end(container, AfterEnd::AsConfigured).await? {
+        return Ok(());
+    }
+    deliver(shared, container, number).await?;
+    if number == signal::KILL && !ended(container, view.state.exits, KILL_DEADLINE).await {
+        return Err(not_gone(container));
+    }
+    Ok(())
+}
+
+/// Registers a wait: the channel remembers what was seen from here on.
+fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
+    let mut view = container.view.clone();
+    let seen_exits = view.borrow_and_update().state.exits;
+    Box::pin(async move {
+        let reached = view.wait_for(|view| reached_by(condition, &view.state, seen_exits));
+        let seen = reached.await.map(|view| view.state.clone()).ok();
+        // A closed channel means that the actor is gone: removed, or the engine stops.
+        let state = seen.unwrap_or_else(|| view.borrow().state.clone());
+        if !reached_by(condition, &state, seen_exits) && !state.removed {
+            return Err(ApiError::new(ErrorKind::Unavailable, "the engine is stopping"));
+        }
+        let failed_start = state.started_at.is_zero() && !state.error.is_empty();
+        let error = failed_start.then(|| WaitExitError { message: state.error.clone() });
+        Ok(WaitResponse { error, status_code: state.exit_code })
+    })
+}
+
+fn reached_by(condition: WaitCondition, state: &State, seen_exits: u64) -> bool {
+    match condition {
+        WaitCondition::NotRunning => {
+            let runs = state.status == Status::Starting || state.status.is_running();
+            !runs || state.exits > seen_exits
+        }
+        WaitCondition::NextExit => state.exits > seen_exits || state.removed,
+        WaitCondition::Removed => state.removed,
+    }
+}
+
+async fn attach(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    options: AttachOptions,
+) -> ApiResult<AttachSession> {
+    let config = &container.fixed.config;
+    if container.now().state.status == Status::Restarting {
+        return Err(ApiError::conflict(format!(
+            "container {} is restarting, wait until the container is running",
+            container.id()
+        )));
+    }
+    let request = AttachRequest {
+        exec_id: String::new(),
+        stdin: options.stdin && options.stream && config.open_stdin,
+        stdout: options.stdout,
+        stderr: options.stderr,
+    };
+    let stdin_eof = if config.stdin_once && !config.tty {
+        StdinEof::CloseStdin
+    } else {
+        StdinEof::Detach
+    };
+    let kind = crate::attach::Kind { tty: config.tty, stdin_eof, detach_keys: None };
+    let (session, pending) = crate::attach::session(shared, request, kind);
+    shared.announce(&container.fixed, "attach", &[]);
+    let pending = if options.logs {
+        let replay = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+        let entries = logs::open(shared, container, replay)?.entries;
+        let (tasks, shared, container) =
+            (shared.tasks.clone(), Arc::clone(shared), Arc::clone(container));
+        tasks.spawn(async move {
+            logs::replay(entries, pending.output()).await;
+            if options.stream {
+                connect_or_wait(&shared, &container, pending).await;
+            }
+        });
+        None
+    } else {
+        options.stream.then_some(pending)
+    };
+    if let Some(pending) = pending {
+        connect_or_wait(shared, container, pending).await;
+    }
+    Ok(session)
+}
+
+/// Attaches to the running process, or leaves the client to the next start.
+async fn connect_or_wait(
+    shared: &Arc<Shared>,
+    container: &Arc<Container>,
+    pending: crate::attach::PendingAttach,
+) {
+    let view = container.now();
+    if let Some(shim) = &view.shim {
+        if let Err(err) = pending.connect(shim).await {
+            tracing::debug!(container = %container.id(), error = %err.message, "not attached");
+        }
+        return;
+    }
+    if view.state.removed || shared.stopping.is_cancelled() {
+        return;
+    }
+    let mut waiting = container.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    waiting.retain(|other| !other.is_closed());
+    waiting.push(pending);
+}

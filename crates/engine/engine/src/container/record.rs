@@ -1,0 +1,179 @@
+//! What is written down about a container: the part that never changes, and its state.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use havre_engine_types::{ContainerConfig, HostConfig};
+use havre_types::{ContainerId, ImageId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::state::Status;
+
+/// Kind of the documents in the metadata store.
+pub(crate) const KIND: &str = "container";
+/// The version of the document; a newer one is left alone and named.
+const VERSION: u32 = 1;
+
+/// What was decided when the container was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fixed {
+    pub id: ContainerId,
+    pub name: String,
+    pub created: Timestamp,
+    pub image: ImageId,
+    pub platform: String,
+    /// The request merged with the image's configuration.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+}
+
+impl Fixed {
+    /// Program and arguments, as `Path` and `Args` show them.
+    pub(crate) fn command(&self) -> Vec<String> {
+        let mut words = self.config.entrypoint.clone().unwrap_or_default();
+        words.extend(self.config.cmd.iter().flatten().cloned());
+        words
+    }
+
+    pub(crate) fn auto_remove(&self) -> bool {
+        self.host_config.auto_remove
+    }
+}
+
+/// What changes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub status: Status,
+    pub pid: u32,
+    pub exit_code: i64,
+    pub error: String,
+    pub oom_killed: bool,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub restart_count: u32,
+    /// By `stop` or `kill`: `unless-stopped` then does not start it with the engine.
+    pub stopped_by_user: bool,
+    /// How often it ended; a wait for the next exit compares it.
+    #[serde(skip)]
+    pub exits: u64,
+    /// Nothing of it is left but the answer to those who wait.
+    #[serde(skip)]
+    pub removed: bool,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self {
+            status: Status::Created,
+            pid: 0,
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            started_at: Timestamp::default(),
+            finished_at: Timestamp::default(),
+            restart_count: 0,
+            stopped_by_user: false,
+            exits: 0,
+            removed: false,
+        }
+    }
+
+    /// Docker's word: a container whose first start failed is still "created".
+    pub(crate) fn docker_status(&self) -> &'static str {
+        match self.status {
+            Status::Exited | Status::Starting if self.started_at.is_zero() => "created",
+            Status::Starting => "exited",
+            other => other.as_docker(),
+        }
+    }
+}
+
+/// A container as readers see it: a snapshot that never changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub fixed: Arc<Fixed>,
+    pub state: State,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    #[serde(flatten)]
+    fixed: &'a Fixed,
+    state: &'a State,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    version: u32,
+    #[serde(flatten)]
+    fixed: Fixed,
+    state: State,
+}
+
+impl Record {
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Written { version: VERSION, fixed: &self.fixed, state: &self.state })
+    }
+
+    /// Reads a document; the text says what is wrong with it.
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, String> {
+        let read: Read = serde_json::from_slice(body).map_err(|err| err.to_string())?;
+        if read.version != VERSION {
+            return Err(format!("version {} is not known", read.version));
+        }
+        Ok(Self { fixed: Arc::new(read.fixed), state: read.state })
+    }
+}
+
+/// Where a container's files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub data_root: PathBuf,
+    pub exec_root: PathBuf,
+}
+
+impl Places {
+    pub(crate) fn all_data(&self) -> PathBuf {
+        self.data_root.join("containers")
+    }
+
+    pub(crate) fn all_bundles(&self) -> PathBuf {
+        self.exec_root.join("containers")
+    }
+
+    /// Log and engine files: survives a reboot.
+    pub(crate) fn data(&self, id: &ContainerId) -> PathBuf {
+        self.all_data().join(id.as_str())
+    }
+
+    /// What belongs to one run: sockets, configuration, exit record.
+    pub(crate) fn bundle(&self, id: &ContainerId) -> PathBuf {
+        self.all_bundles().join(id.as_str())
+    }
+
+    pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
+        self.data(id).join(format!("{id}-json.log"))
+    }
+}
+
+/// The exit record that the shim leaves in the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    pub exit_status: i64,
+    pub exited_at: Timestamp,
+    #[serde(default)]
+    pub oom_killed: bool,
+}
+
+impl Exit {
+    /// What is recorded when the shim died with the container and nobody saw the end: killed.
+    pub(crate) fn unseen() -> Self {
+        Self { exit_status: 137, exited_at: Timestamp::now(), oom_killed: false }
+    }
+
+    pub(crate) fn read(bundle: &Path) -> Option<Self> {
+        let text = fs_err::read(bundle.join("exit.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}

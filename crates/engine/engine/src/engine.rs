@@ -1,0 +1,258 @@
+//! The engine as a whole: what it opens, what its parts share, how it stops.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use havre_content::{ContentError, ContentStore};
+use havre_engine_types::{Actor, Event};
+use havre_image::{ImageStore, StoreError};
+use havre_meta::Meta;
+use havre_registry_client::{ConfigError, Puller};
+use havre_snapshot::{CopyDriver, OverlayDriver, SnapshotError, Snapshotter};
+use havre_types::{Classify, ErrorKind, Timestamp};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::container::{Places, Registry};
+use crate::events::Bus;
+use crate::plan::{Filters, HostFacts};
+use crate::shim::Launcher;
+use crate::{exec, host, restore};
+
+/// How long work may take to end when the engine stops.
+const LAST_WORK: Duration = Duration::from_secs(10);
+
+/// How an engine is set up. Every name on the disk and in the kernel derives from it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Images, records, logs: survives a reboot.
+    pub data_root: PathBuf,
+    /// Sockets and bundles of running containers.
+    pub exec_root: PathBuf,
+    /// Tells this engine from others on the host.
+    pub instance: String,
+    /// The shim's program.
+    pub shim: PathBuf,
+    /// Registries that may be spoken to without TLS: `host[:port]` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// Labels of the engine, `key=value`.
+    pub labels: Vec<String>,
+    pub debug: bool,
+}
+
+/// Why an engine cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("failed to make the directory `{path}`")]
+    Directory { path: PathBuf, source: std::io::Error },
+    #[error("failed to open the metadata")]
+    Meta { source: havre_meta::OpenError },
+    #[error("failed to read the metadata")]
+    Read { source: havre_meta::ReadError },
+    #[error("failed to open the content store")]
+    Content { source: ContentError },
+    #[error("failed to open the snapshots")]
+    Snapshots { source: SnapshotError },
+    #[error("failed to open the images")]
+    Images { source: StoreError },
+    #[error("failed to copy the shim `{path}`")]
+    Shim { path: PathBuf, source: std::io::Error },
+    #[error("failed to set up the registry client")]
+    Registry { source: ConfigError },
+}
+
+impl Classify for OpenError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Content { source } => source.kind(),
+            Self::Snapshots { source } => source.kind(),
+            Self::Images { source } => source.kind(),
+            Self::Directory { .. }
+            | Self::Meta { .. }
+            | Self::Read { .. }
+            | Self::Shim { .. }
+            | Self::Registry { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The engine. Clones of the `Arc` that [`Engine::open`] returns share it.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the parts of the engine have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: Config,
+    pub meta: Meta,
+    pub snapshots: Arc<dyn Snapshotter>,
+    pub images: Arc<ImageStore>,
+    pub puller: Puller,
+    pub launcher: Arc<Launcher>,
+    pub facts: HostFacts,
+    pub filters: Filters,
+    pub places: Places,
+    pub registry: Registry,
+    pub execs: exec::Store,
+    pub bus: Bus,
+    /// Owns every task of the engine.
+    pub tasks: TaskTracker,
+    pub stopping: CancellationToken,
+}
+
+impl Engine {
+    /// Opens the stores, finds every container of former runs again, sweeps what crashes left.
+    ///
+    /// The caller holds the lock on the data root.
+    pub async fn open(config: Config) -> Result<Arc<Self>, OpenError> {
+        let shared = open_shared(config)?;
+        restore::restore(&shared).await?;
+        shared.tasks.spawn(save_events(Arc::clone(&shared)));
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// Ends the engine's own work. Containers go on; the next engine finds them.
+    pub async fn shutdown(&self) {
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        // An upload that hangs must not hang the end.
+        if tokio::time::timeout(LAST_WORK, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("work is cut off at the end");
+        }
+        let batch = self.shared.bus.save(havre_meta::Batch::new());
+        if let Err(err) = self.shared.meta.write(batch).await {
+            tracing::warn!(error = %err, "the last events are not recorded");
+        }
+    }
+}
+
+fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
+    let places =
+        Places { data_root: config.data_root.clone(), exec_root: config.exec_root.clone() };
+    let snapshot_root = config.data_root.join("snapshots");
+    for path in [
+        config.data_root.clone(),
+        config.exec_root.clone(),
+        places.all_data(),
+        places.all_bundles(),
+        config.data_root.join("content"),
+        snapshot_root.clone(),
+    ] {
+        host::make_private_dir(&path)
+            .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    }
+    let meta = Meta::open(&config.data_root.join("meta.db"))
+        .map_err(|source| OpenError::Meta { source })?;
+    for damaged in meta.quarantined() {
+        tracing::error!(kind = damaged.kind, id = damaged.id, reason = damaged.reason, "a record is damaged and set aside");
+    }
+    let content = ContentStore::open(&config.data_root.join("content"))
+        .map_err(|source| OpenError::Content { source })?;
+    let failed = |source| OpenError::Snapshots { source };
+    let snapshots: Arc<dyn Snapshotter> = if OverlayDriver::is_supported(&snapshot_root) {
+        Arc::new(OverlayDriver::open(&snapshot_root, &meta).map_err(failed)?)
+    } else {
+        tracing::warn!("overlayfs cannot be mounted here: layers are copied");
+        Arc::new(CopyDriver::open(&snapshot_root, &meta).map_err(failed)?)
+    };
+    let images = ImageStore::open(content, meta.clone(), Arc::clone(&snapshots))
+        .map_err(|source| OpenError::Images { source })?;
+    let images = Arc::new(images);
+    let puller = crate::images::puller(&config, &images)?;
+    let launcher = Launcher::open(&config.shim)
+        .map_err(|source| OpenError::Shim { path: config.shim.clone(), source })?;
+    let bus = Bus::open(&meta).map_err(|source| OpenError::Read { source })?;
+    let facts = host::facts(format!("havre-{}", config.instance));
+    Ok(Arc::new(Shared {
+        config,
+        meta,
+        snapshots,
+        images,
+        puller,
+        launcher: Arc::new(launcher),
+        facts,
+        filters: Filters::default(),
+        places,
+        registry: Registry::default(),
+        execs: exec::Store::default(),
+        bus,
+        tasks: TaskTracker::new(),
+        stopping: CancellationToken::new(),
+    }))
+}
+
+/// Writes events that no record carried along; a few times a second is enough for them.
+async fn save_events(shared: Arc<Shared>) {
+    let mut newest = shared.bus.watch();
+    loop {
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() { return },
+            () = shared.stopping.cancelled() => return,
+        }
+        let due = tokio::time::Instant::now() + Duration::from_millis(300);
+        tokio::time::sleep_until(due).await;
+        newest.borrow_and_update();
+        let batch = shared.bus.save(havre_meta::Batch::new());
+        if !batch.is_empty()
+            && let Err(err) = shared.meta.write(batch).await
+        {
+            tracing::warn!(error = %err, "events are not recorded");
+        }
+    }
+}
+
+impl Shared {
+    /// Publishes an event about a container.
+    pub(crate) fn announce(
+        &self,
+        fixed: &crate::container::Fixed,
+        action: &str,
+        attributes: &[(&str, &str)],
+    ) {
+        self.bus.publish(container_event(fixed, action, attributes));
+    }
+
+    /// Publishes an event about an image.
+    pub(crate) fn announce_image(&self, action: &str, id: &str, name: &str) {
+        let attributes = [("name".to_owned(), name.to_owned())].into();
+        let actor = Actor { id: id.to_owned(), attributes };
+        self.bus.publish(event("image", action, actor, String::new()));
+    }
+}
+
+/// Docker's attributes of a container's event: its labels, image and name, then those of the action.
+pub(crate) fn container_event(
+    fixed: &crate::container::Fixed,
+    action: &str,
+    attributes: &[(&str, &str)],
+) -> Event {
+    let mut all = fixed.config.labels.clone().unwrap_or_default();
+    all.insert("image".to_owned(), fixed.config.image.clone());
+    all.insert("name".to_owned(), fixed.name.clone());
+    for (key, value) in attributes {
+        all.insert((*key).to_owned(), (*value).to_owned());
+    }
+    let actor = Actor { id: fixed.id.to_string(), attributes: all };
+    event("container", action, actor, fixed.config.image.clone())
+}
+
+fn event(kind: &str, action: &str, actor: Actor, from: String) -> Event {
+    let now = Timestamp::now();
+    Event {
+        status: action.to_owned(),
+        id: actor.id.clone(),
+        from,
+        kind: kind.to_owned(),
+        action: action.to_owned(),
+        actor,
+        scope: "local".to_owned(),
+        time: now.secs,
+        time_nano: now.unix_nanos(),
+    }
+}

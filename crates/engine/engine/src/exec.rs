@@ -1,0 +1,322 @@
+//! Processes beside a container's own: registered, started once, remembered until the container is gone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use havre_api_traits::{
+    ApiError, ApiResult, AttachSession, ExecStart, Execs, StdinEof, TerminalSize,
+};
+use havre_engine_types::{ExecCreateRequest, ExecInspect, ExecProcessConfig};
+use havre_shim_proto::attach::AttachRequest;
+use havre_types::{ContainerId, ExecId};
+use tokio::sync::watch;
+
+use crate::container::{Container, View};
+use crate::engine::{Engine, Shared};
+use crate::error::{internal, not_running};
+use crate::plan::{self, Inputs, Modes};
+use crate::shim::{RootMount, Shim};
+use crate::state::Status;
+
+/// All exec processes of this run of the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    by_id: Mutex<HashMap<ExecId, Arc<Exec>>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    id: ExecId,
+    container: ContainerId,
+    request: ExecCreateRequest,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    taken: bool,
+    running: bool,
+    pid: u32,
+    exit_code: Option<i64>,
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ExecId, Arc<Exec>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, text: &str) -> ApiResult<Arc<Exec>> {
+        let missing = || ApiError::not_found(format!("No such exec instance: {text}"));
+        let id = ExecId::parse(text).map_err(|_not_an_id| missing())?;
+        self.lock().get(&id).cloned().ok_or_else(missing)
+    }
+
+    /// The running ones of a container, for its inspect.
+    pub(crate) fn ids_of(&self, container: &ContainerId) -> Option<Vec<String>> {
+        let ids: Vec<String> = self
+            .lock()
+            .values()
+            .filter(|exec| exec.container == *container && exec.state.borrow().exit_code.is_none())
+            .map(|exec| exec.id.to_string())
+            .collect();
+        (!ids.is_empty()).then_some(ids)
+    }
+
+    /// Forgets the processes of containers that are gone.
+    fn prune(&self, shared: &Shared) {
+        self.lock().retain(|_, exec| shared.registry.get(&exec.container).is_some());
+    }
+}
+
+#[async_trait]
+impl Execs for Engine {
+    async fn create(&self, container: &str, request: ExecCreateRequest) -> ApiResult<ExecId> {
+        let container = self.shared.registry.find(container)?;
+        usable(&container)?;
+        if request.cmd.as_ref().is_none_or(Vec::is_empty) {
+            return Err(ApiError::invalid("No exec command specified"));
+        }
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
+        let id = ExecId::from_bytes(bytes);
+        self.shared.execs.prune(&self.shared);
+        let command = request.cmd.clone().unwrap_or_default().join(" ");
+        let exec = Arc::new(Exec {
+            id: id.clone(),
+            container: container.id().clone(),
+            request,
+            state: watch::Sender::new(State::default()),
+        });
+        self.shared.execs.lock().insert(id.clone(), exec);
+        self.announce(&container, &format!("exec_create: {command}"), &id, None);
+        Ok(id)
+    }
+
+    async fn start_detached(&self, id: &str, start: ExecStart) -> ApiResult<()> {
+        self.run_exec(id, start, false).await.map(|_| ())
+    }
+
+    async fn start_attached(&self, id: &str, start: ExecStart) -> ApiResult<AttachSession> {
+        let session = self.run_exec(id, start, true).await?;
+        session.ok_or_else(|| ApiError::internal("an attached start made no session"))
+    }
+
+    async fn inspect(&self, id: &str) -> ApiResult<ExecInspect> {
+        let exec = self.shared.execs.find(id)?;
+        let state = *exec.state.borrow();
+        let request = &exec.request;
+        let mut words = request.cmd.clone().unwrap_or_default().into_iter();
+        Ok(ExecInspect {
+            id: exec.id.to_string(),
+            running: state.running,
+            exit_code: state.exit_code,
+            process_config: ExecProcessConfig {
+                tty: request.tty,
+                entrypoint: words.next().unwrap_or_default(),
+                arguments: words.collect(),
+                privileged: Some(request.privileged),
+                user: request.user.clone(),
+            },
+            open_stdin: request.attach_stdin,
+            open_stderr: request.attach_stderr,
+            open_stdout: request.attach_stdout,
+            can_remove: false,
+            container_id: exec.container.to_string(),
+            detach_keys: String::new(),
+            pid: state.pid.into(),
+        })
+    }
+
+    async fn resize(&self, id: &str, size: TerminalSize) -> ApiResult<()> {
+        let exec = self.shared.execs.find(id)?;
+        let (_, shim) = self.shim_of(&exec)?;
+        if !exec.state.borrow().running {
+            return Err(ApiError::conflict(format!("exec process {id} is not running")));
+        }
+        shim.resize(exec.id.as_str(), size.height, size.width).await
+    }
+
+    async fn detached(&self, id: &str) {
+        if let Ok(exec) = self.shared.execs.find(id)
+            && let Some(container) = self.shared.registry.get(&exec.container)
+        {
+            self.announce(&container, "exec_detach", &exec.id, None);
+        }
+    }
+}
+
+impl Engine {
+    fn shim_of(&self, exec: &Exec) -> ApiResult<(Arc<Container>, Arc<Shim>)> {
+        let container = self
+            .shared
+            .registry
+            .get(&exec.container)
+            .ok_or_else(|| crate::error::no_such_container(exec.container.as_str()))?;
+        let view = usable(&container)?;
+        let shim = view.shim.clone().ok_or_else(|| not_running(exec.container.as_str()))?;
+        Ok((container, shim))
+    }
+
+    async fn run_exec(
+        &self,
+        id: &str,
+        start: ExecStart,
+        attach: bool,
+    ) -> ApiResult<Option<AttachSession>> {
+        let exec = self.shared.execs.find(id)?;
+        let (container, shim) = self.shim_of(&exec)?;
+        let first = exec.state.send_if_modified(|state| !std::mem::replace(&mut state.taken, true));
+        if !first {
+            let ended = exec.state.borrow().exit_code.is_some();
+            let how = if ended { "has already run" } else { "is already running" };
+            return Err(ApiError::conflict(format!("Error: Exec command {id} {how}")));
+        }
+        let run = self.launch_exec(&exec, &container, &shim, start, attach).await;
+        match run {
+            Ok(session) => Ok(session),
+            Err(err) => {
+                let code = match crate::container::exit_code_of(&err.message) {
+                    128 => 126,
+                    known => known,
+                };
+                exec.state.send_modify(|state| state.exit_code = Some(code));
+                // The shim may never have known it.
+                shim.delete(exec.id.as_str()).await.ok();
+                Err(ApiError::new(err.kind, format!("OCI runtime exec failed: {}", err.message)))
+            }
+        }
+    }
+
+    async fn launch_exec(
+        &self,
+        exec: &Arc<Exec>,
+        container: &Arc<Container>,
+        shim: &Arc<Shim>,
+        start: ExecStart,
+        attach: bool,
+    ) -> ApiResult<Option<AttachSession>> {
+        let (shared, owner, kept) =
+            (Arc::clone(&self.shared), Arc::clone(container), Arc::clone(exec));
+        let process = tokio::task::spawn_blocking(move || process(&shared, &owner, &kept.request));
+        let process =
+            process.await.map_err(|err| internal("failed to plan the process", &err))??;
+        let request = &exec.request;
+        shim.exec(exec.id.as_str(), request.tty, process).await?;
+        let session = if attach { Some(self.attach_exec(exec, shim).await?) } else { None };
+        let pid = shim.start(exec.id.as_str()).await?;
+        exec.state.send_modify(|state| {
+            state.running = true;
+            state.pid = pid;
+        });
+        let command = request.cmd.clone().unwrap_or_default().join(" ");
+        self.announce(container, &format!("exec_start: {command}"), &exec.id, None);
+        let size = start.size.or_else(|| first_size(request));
+        if let Some(size) = size.filter(|_| request.tty) {
+            // The process may be gone already; its size matters to nobody then.
+            shim.resize(exec.id.as_str(), size.height, size.width).await.ok();
+        }
+        self.watch_exec(exec, container, shim);
+        Ok(session)
+    }
+
+    async fn attach_exec(&self, exec: &Arc<Exec>, shim: &Shim) -> ApiResult<AttachSession> {
+        let request = &exec.request;
+        let wanted = AttachRequest {
+            exec_id: exec.id.to_string(),
+            stdin: request.attach_stdin,
+            stdout: request.attach_stdout,
+            stderr: request.attach_stderr,
+        };
+        let eof = if request.tty { StdinEof::Detach } else { StdinEof::CloseStdin };
+        let keys = Some(request.detach_keys.clone()).filter(|keys| !keys.is_empty());
+        let kind = crate::attach::Kind { tty: request.tty, stdin_eof: eof, detach_keys: keys };
+        let (session, pending) = crate::attach::session(&self.shared, wanted, kind);
+        let mut state = exec.state.subscribe();
+        let ended = async move {
+            // The exit code is asked for as soon as the output ends. A dropped exec has no code to wait for.
+            state.wait_for(|state| state.exit_code.is_some()).await.ok();
+        };
+        pending.connect_until(shim, ended).await?;
+        Ok(session)
+    }
+
+    fn watch_exec(&self, exec: &Arc<Exec>, container: &Arc<Container>, shim: &Arc<Shim>) {
+        let engine = Self { shared: Arc::clone(&self.shared) };
+        let (exec, container, shim) = (Arc::clone(exec), Arc::clone(container), Arc::clone(shim));
+        let stopping = self.shared.stopping.clone();
+        self.shared.tasks.spawn(async move {
+            let code = tokio::select! {
+                code = shim.exec_exit(exec.id.as_str()) => code,
+                () = stopping.cancelled() => return,
+            };
+            exec.state.send_modify(|state| {
+                state.running = false;
+                state.exit_code = Some(code);
+            });
+            engine.announce(&container, "exec_die", &exec.id, Some(code));
+            // With its container everything of it is gone.
+            shim.delete(exec.id.as_str()).await.ok();
+        });
+    }
+
+    fn announce(&self, container: &Container, action: &str, id: &ExecId, code: Option<i64>) {
+        let code = code.map(|code| code.to_string());
+        let mut attributes = vec![("execID", id.as_str())];
+        if let Some(code) = &code {
+            attributes.push(("exitCode", code.as_str()));
+        }
+        self.shared.announce(&container.fixed, action, &attributes);
+    }
+}
+
+fn first_size(request: &ExecCreateRequest) -> Option<TerminalSize> {
+    let [height, width] = request.console_size?;
+    Some(TerminalSize { height: height.try_into().ok()?, width: width.try_into().ok()? })
+}
+
+/// A container that takes exec processes.
+fn usable(container: &Container) -> ApiResult<Arc<View>> {
+    let view = container.now();
+    match view.state.status {
+        Status::Running => Ok(view),
+        Status::Restarting => Err(ApiError::conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.id()
+        ))),
+        Status::Created | Status::Starting | Status::Exited | Status::Removing | Status::Dead => {
+            Err(not_running(container.id().as_str()))
+        }
+    }
+}
+
+/// The process as JSON, planned with the accounts that the container has now.
+fn process(shared: &Shared, container: &Container, request: &ExecCreateRequest) -> ApiResult<Vec<u8>> {
+    let fixed = &container.fixed;
+    let mounts = shared
+        .snapshots
+        .mounts(fixed.id.as_str())
+        .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
+    let rootfs: Vec<RootMount> = mounts
+        .into_iter()
+        .map(|m| RootMount { kind: m.fstype, source: m.source, options: m.options })
+        .collect();
+    let accounts = crate::container::accounts(&rootfs)?;
+    let user = if request.user.is_empty() { &fixed.config.user } else { &request.user };
+    let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
+    let identity = plan::resolve_user(user, extra, &accounts)?;
+    let inputs = Inputs {
+        id: &fixed.id,
+        config: &fixed.config,
+        host: &fixed.host_config,
+        facts: &shared.facts,
+        filters: &shared.filters,
+        identity: &identity,
+        devices: &[],
+        modes: &Modes::parse(&fixed.host_config)?,
+        data: &shared.places.data(&fixed.id),
+    };
+    let process = plan::exec(inputs, request)?;
+    serde_json::to_vec(&process).map_err(|err| internal("failed to write the process", &err))
+}

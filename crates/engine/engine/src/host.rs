@@ -1,0 +1,163 @@
+//! What the host is like, read for the plans: facts at the start of the engine, devices and network files later.
+
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_engine_types::HostConfig;
+use oci_spec::runtime::PosixRlimitType;
+use rustix::process::{Resource, getrlimit};
+
+use crate::plan::{DeviceKind, HostDevice, HostFacts};
+
+const CAP_SYS_RESOURCE: u32 = 24;
+/// Directories of `/dev` that a container has for itself; sockets and links are left out too.
+const OWN_DEV: [&str; 6] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"];
+
+/// Reads the facts. What cannot be read has a cautious value.
+pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
+    let bounding = bounding_set();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pid_max = read_number("/proc/sys/kernel/pid_max").unwrap_or(32_768);
+    HostFacts {
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        cpus,
+        memory: memory_total(),
+        pid_max,
+        capabilities: bounding,
+        hard_limits: hard_limits(bounding & (1 << CAP_SYS_RESOURCE) != 0),
+        thermal_throttle: thermal_throttle(),
+        time_namespace: Path::new("/proc/self/ns/time_for_children").exists(),
+        cgroup_parent,
+    }
+}
+
+fn bounding_set() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn read_number(path: &str) -> Option<i64> {
+    fs_err::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn memory_total() -> u64 {
+    let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0)
+        * 1024
+}
+
+fn hard_limits(can_raise: bool) -> Vec<(PosixRlimitType, u64)> {
+    if can_raise {
+        return Vec::new();
+    }
+    [
+        (PosixRlimitType::RlimitCore, Resource::Core),
+        (PosixRlimitType::RlimitMemlock, Resource::Memlock),
+        (PosixRlimitType::RlimitNofile, Resource::Nofile),
+        (PosixRlimitType::RlimitNproc, Resource::Nproc),
+    ]
+    .into_iter()
+    .filter_map(|(kind, resource)| getrlimit(resource).maximum.map(|most| (kind, most)))
+    .collect()
+}
+
+fn thermal_throttle() -> Vec<String> {
+    let Ok(cpus) = fs_err::read_dir("/sys/devices/system/cpu") else { return Vec::new() };
+    let mut found: Vec<String> = cpus
+        .flatten()
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|path| path.is_dir())
+        .map(|path| path.display().to_string())
+        .collect();
+    found.sort();
+    found
+}
+
+/// The devices that a container gets: the requested ones, or all of the host's for a privileged one.
+pub(crate) fn devices(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
+    let mut found = Vec::new();
+    if host.privileged {
+        walk(Path::new("/dev"), &mut |path| {
+            if let Some(device) = stat_device(path, path.to_owned(), "rwm") {
+                found.push(device);
+            }
+        });
+    }
+    for wanted in host.devices.iter().flatten() {
+        let source = PathBuf::from(&wanted.path_on_host);
+        let inside = if wanted.path_in_container.is_empty() {
+            source.clone()
+        } else {
+            PathBuf::from(&wanted.path_in_container)
+        };
+        let rights = if wanted.cgroup_permissions.is_empty() { "rwm" } else { &wanted.cgroup_permissions };
+        let before = found.len();
+        if source.is_dir() {
+            walk(&source, &mut |path| {
+                let below = path.strip_prefix(&source).map_or_else(|_| inside.clone(), |p| inside.join(p));
+                found.extend(stat_device(path, below, rights));
+            });
+        } else {
+            found.extend(stat_device(&source, inside, rights));
+        }
+        if found.len() == before {
+            return Err(ApiError::invalid(format!(
+                "error gathering device information while adding custom device \"{}\": no such file or directory",
+                source.display()
+            )));
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.dedup_by(|a, b| a.path == b.path);
+    Ok(found)
+}
+
+fn stat_device(path: &Path, inside: PathBuf, rights: &str) -> Option<HostDevice> {
+    let meta = fs_err::metadata(path).ok()?;
+    let kind = if meta.file_type().is_char_device() {
+        DeviceKind::Char
+    } else if meta.file_type().is_block_device() {
+        DeviceKind::Block
+    } else {
+        return None;
+    };
+    Some(HostDevice {
+        path: inside,
+        kind,
+        major: rustix::fs::major(meta.rdev()),
+        minor: rustix::fs::minor(meta.rdev()),
+        mode: meta.mode() & 0o777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        permissions: rights.to_owned(),
+    })
+}
+
+fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
+    let Ok(entries) = fs_err::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            if !OWN_DEV.iter().any(|own| name == *own) {
+                walk(&entry.path(), visit);
+            }
+        } else if (kind.is_char_device() || kind.is_block_device()) && name != "console" {
+            visit(&entry.path());
+        }
+    }
+}
+
+/// The host's `resolv.conf` and `hosts`; missing ones are empty.
+pub(crate) fn network_files() -> (String, String) {
+    let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
+    (read("/etc/resolv.conf"), read("/etc/hosts"))
+}
+
+/// A directory that only root may enter; one that exists is made so.
+pub(crate) fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,245 @@
+//! From an image's configuration and a request to the runtime specification: pure functions of their arguments.
+//!
+//! Nothing here opens a file or asks the kernel; what the host is like comes in as [`HostFacts`].
+
+mod capabilities;
+mod check;
+mod devices;
+mod files;
+mod merge;
+mod mounts;
+mod namespaces;
+mod process;
+mod resources;
+mod seccomp;
+mod security;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+mod union;
+mod user;
+
+use std::path::{Path, PathBuf};
+
+use havre_api_traits::ApiError;
+use havre_engine_types::{ContainerConfig, ExecCreateRequest, HostConfig};
+use havre_types::ContainerId;
+use oci_spec::runtime::{
+    LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spec, SpecBuilder,
+};
+
+pub(crate) use check::check;
+pub(crate) use devices::{DeviceKind, HostDevice, check_permissions};
+pub(crate) use files::Dns;
+pub(crate) use merge::merge;
+pub(crate) use mounts::Kind as MountKind;
+pub(crate) use namespaces::{Mode, Modes};
+pub(crate) use seccomp::Filters;
+pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file};
+pub(crate) use user::{Accounts, Identity, resolve as resolve_user};
+
+/// What the host is like; read once when the engine starts.
+#[derive(Clone, Debug)]
+pub(crate) struct HostFacts {
+    pub hostname: String,
+    pub cpus: usize,
+    pub memory: u64,
+    pub pid_max: i64,
+    /// The bounding set, a bit for each capability.
+    pub capabilities: u64,
+    /// Hard limits of the engine, when it cannot raise them.
+    pub hard_limits: Vec<(PosixRlimitType, u64)>,
+    /// `/sys/devices/system/cpu/cpuN/thermal_throttle`, those that exist.
+    pub thermal_throttle: Vec<String>,
+    pub time_namespace: bool,
+    /// Below which every container's cgroup is made.
+    pub cgroup_parent: String,
+}
+
+/// All that a specification is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs<'a> {
+    pub id: &'a ContainerId,
+    pub config: &'a ContainerConfig,
+    pub host: &'a HostConfig,
+    pub facts: &'a HostFacts,
+    pub filters: &'a Filters,
+    pub identity: &'a Identity,
+    pub devices: &'a [HostDevice],
+    /// Namespaces of other containers, by the request's modes.
+    pub modes: &'a Modes,
+    /// Where `hosts`, `hostname` and `resolv.conf` are.
+    pub data: &'a Path,
+}
+
+/// The host name inside: what was asked for, the host's on its UTS namespace, else the short id.
+pub(crate) fn hostname(config: &ContainerConfig, modes: &Modes, facts: &HostFacts, id: &ContainerId) -> String {
+    if !config.hostname.is_empty() {
+        return config.hostname.clone();
+    }
+    if modes.uts == Mode::Host || modes.network == Mode::Host {
+        return facts.hostname.clone();
+    }
+    id.short().to_owned()
+}
+
+/// The engine's files and where they appear.
+fn engine_files(data: &Path) -> [(PathBuf, &'static str); 3] {
+    [
+        (data.join("resolv.conf"), "/etc/resolv.conf"),
+        (data.join("hostname"), "/etc/hostname"),
+        (data.join("hosts"), "/etc/hosts"),
+    ]
+}
+
+/// Texts of the engine's files, by their names in the container's directory.
+pub(crate) fn engine_texts(
+    inputs: Inputs<'_>,
+    host_resolv: &str,
+    host_hosts: &str,
+) -> Result<[(&'static str, String); 3], ApiError> {
+    let empty: &[String] = &[];
+    let list = |given: &'_ Option<Vec<String>>| given.clone().unwrap_or_default();
+    let (servers, search, options) =
+        (list(&inputs.host.dns), list(&inputs.host.dns_search), list(&inputs.host.dns_options));
+    let dns = Dns { servers: &servers, search: &search, options: &options };
+    let on_host = (inputs.modes.network == Mode::Host).then_some(host_hosts);
+    let extra = inputs.host.extra_hosts.as_deref().unwrap_or(empty);
+    let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
+    Ok([
+        ("resolv.conf", files::resolv_conf(host_resolv, dns)?),
+        ("hostname", files::hostname(&name)),
+        ("hosts", files::hosts(on_host, extra)?),
+    ])
+}
+
+/// The mounts that the request asks for.
+pub(crate) fn user_mounts(host: &HostConfig) -> Result<Vec<mounts::UserMount>, ApiError> {
+    check::user_mounts(host)
+}
+
+/// Makes the specification.
+pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
+    let failed = |err| crate::error::internal("failed to plan the container", &err);
+    let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
+    let caps = caps(inputs.host, inputs.facts)?;
+    let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
+    let context = context(inputs.config, inputs.host, inputs.facts, &name, &caps, &security);
+    let process = process::init(context, inputs.identity)?;
+    let defaults = mounts::Defaults {
+        privileged: inputs.host.privileged,
+        writable_cgroup: false,
+        shm_size: if inputs.host.shm_size > 0 { inputs.host.shm_size } else { mounts::DEFAULT_SHM },
+        host_ipc: inputs.modes.ipc == Mode::Host,
+    };
+    let all_mounts =
+        mounts::assemble(defaults, &engine_files(inputs.data), &check::user_mounts(inputs.host)?)?;
+    let linux = linux(inputs, &caps, &security)?;
+    let root = RootBuilder::default()
+        .path("rootfs")
+        .readonly(inputs.host.readonly_rootfs)
+        .build()
+        .map_err(failed)?;
+    let mut builder = SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .process(process)
+        .mounts(all_mounts)
+        .linux(linux);
+    if inputs.modes.uts == Mode::Private {
+        builder = builder.hostname(name);
+        if !inputs.config.domainname.is_empty() {
+            builder = builder.domainname(inputs.config.domainname.clone());
+        }
+    }
+    if let Some(annotations) = inputs.host.annotations.as_ref().filter(|a| !a.is_empty()) {
+        let owned = annotations.iter().map(|(k, v)| (k.clone(), v.clone()));
+        builder = builder.annotations(owned.collect::<std::collections::HashMap<_, _>>());
+    }
+    builder.build().map_err(failed)
+}
+
+/// The specification of an exec process.
+pub(crate) fn exec(inputs: Inputs<'_>, request: &ExecCreateRequest) -> Result<Process, ApiError> {
+    let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
+    let caps = caps(inputs.host, inputs.facts)?;
+    let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
+    let context = context(inputs.config, inputs.host, inputs.facts, &name, &caps, &security);
+    process::exec(context, request, inputs.identity)
+}
+
+fn context<'a>(
+    config: &'a ContainerConfig,
+    host: &'a HostConfig,
+    facts: &'a HostFacts,
+    hostname: &'a str,
+    caps: &'a capabilities::Set,
+    security: &security::SecurityOptions,
+) -> process::Context<'a> {
+    let no_new_privileges = security.no_new_privileges;
+    process::Context { config, host, facts, hostname, caps, no_new_privileges }
+}
+
+fn caps(host: &HostConfig, facts: &HostFacts) -> Result<capabilities::Set, ApiError> {
+    let held = capabilities::held(facts.capabilities);
+    if host.privileged {
+        return Ok(held);
+    }
+    let add = host.cap_add.as_deref().unwrap_or_default();
+    let drop = host.cap_drop.as_deref().unwrap_or_default();
+    capabilities::choose(add, drop, &held)
+}
+
+fn linux(
+    inputs: Inputs<'_>,
+    caps: &capabilities::Set,
+    security: &security::SecurityOptions,
+) -> Result<oci_spec::runtime::Linux, ApiError> {
+    use oci_spec::runtime::Capability;
+    let host = inputs.host;
+    let rights = devices::Rights {
+        privileged: host.privileged,
+        mknod: caps.contains(&Capability::Mknod),
+        net_admin: caps.contains(&Capability::NetAdmin),
+        rules: host.device_cgroup_rules.as_deref().unwrap_or_default(),
+    };
+    let rules = devices::rules(inputs.devices, rights)?;
+    let parent = if host.cgroup_parent.is_empty() { &inputs.facts.cgroup_parent } else { &host.cgroup_parent };
+    let cgroup = Path::new("/").join(parent.trim_start_matches('/')).join(inputs.id.as_str());
+    let own = sysctl::Own {
+        ipc: inputs.modes.ipc != Mode::Host,
+        net: inputs.modes.network != Mode::Host,
+        uts: inputs.modes.uts != Mode::Host,
+    };
+    let sysctls = sysctl::check(host.sysctls.iter().flatten(), own)?;
+    let open = host.privileged || security.system_paths_open;
+    let masked = match &host.masked_paths {
+        Some(given) => given.clone(),
+        None if open => Vec::new(),
+        None => security::masked_paths(&inputs.facts.thermal_throttle),
+    };
+    let read_only = match &host.readonly_paths {
+        Some(given) => given.clone(),
+        None if open => Vec::new(),
+        None => security::readonly_paths(),
+    };
+    let mut builder = LinuxBuilder::default()
+        .namespaces(namespaces::plan(inputs.modes, inputs.facts)?)
+        .resources(resources::resources(host, inputs.facts, rules)?)
+        .cgroups_path(cgroup)
+        .devices(devices::nodes(inputs.devices)?)
+        .masked_paths(masked)
+        .readonly_paths(read_only)
+        .rootfs_propagation(check::rootfs_propagation(host)?);
+    if !sysctls.is_empty() {
+        builder = builder.sysctl(sysctls.into_iter().collect::<std::collections::HashMap<_, _>>());
+    }
+    let default_and_privileged =
+        host.privileged && matches!(security.seccomp, security::Seccomp::Default);
+    if !default_and_privileged
+        && let Some(filter) = inputs.filters.filter(&security.seccomp, caps)?
+    {
+        builder = builder.seccomp(filter);
+    }
+    builder.build().map_err(|err| crate::error::internal("failed to plan the container", &err))
+}

@@ -1,0 +1,216 @@
+//! What a request can be refused for before anything is made, and what it is warned about.
+
+use havre_api_traits::ApiError;
+use havre_engine_types::{ContainerConfig, HostConfig};
+use havre_oci::ImageConfig;
+
+use super::mounts::{self, Kind, UserMount};
+use super::namespaces::Modes;
+use super::{HostFacts, files, resources, security, sysctl, user};
+use crate::plan::Mode;
+use crate::restart::Policy;
+use crate::signal;
+
+/// Checks a merged configuration. The strings are warnings for the answer of `create`.
+pub(crate) fn check(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    image: &ImageConfig,
+    facts: &HostFacts,
+) -> Result<Vec<String>, ApiError> {
+    let mut warnings = Vec::new();
+    let modes = Modes::parse(host)?;
+    user::check(&config.user)?;
+    files::check_hostname(&config.hostname)?;
+    files::check_hostname(&config.domainname)?;
+    files::hosts(None, host.extra_hosts.as_deref().unwrap_or_default())?;
+    if !config.stop_signal.is_empty() {
+        signal::parse(&config.stop_signal)?;
+    }
+    for entry in config.env.iter().flatten() {
+        if entry.is_empty() || entry.starts_with('=') {
+            return Err(ApiError::invalid(format!("invalid environment variable: {entry}")));
+        }
+    }
+    resources::check(host, facts)?;
+    security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    let own = sysctl::Own {
+        ipc: modes.ipc != Mode::Host,
+        net: modes.network != Mode::Host,
+        uts: modes.uts != Mode::Host,
+    };
+    sysctl::check(host.sysctls.iter().flatten(), own)?;
+    super::caps(host, facts)?;
+    let policy = &host.restart_policy;
+    let policy = Policy::parse(&policy.name, policy.maximum_retry_count)?;
+    if host.auto_remove && policy != Policy::No {
+        return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    not_yet(config, host)?;
+    let given = user_mounts(host)?;
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        warnings.push(
+            "the bridge network is not available yet: the container runs with network \"none\"".to_owned(),
+        );
+    }
+    let volumes = image.config.volumes.iter().flatten().map(|(path, _)| path.as_str());
+    let unmounted: Vec<&str> = volumes
+        .filter(|path| {
+            mounts::absolute(path).is_ok_and(|p| given.iter().all(|m| m.destination != p))
+        })
+        .collect();
+    if !unmounted.is_empty() {
+        warnings.push(format!(
+            "volumes are not available yet: {} of the image stays in the container's own layer",
+            unmounted.join(", ")
+        ));
+    }
+    Ok(warnings)
+}
+
+/// What exists in Docker and not here yet is refused by name, never ignored.
+fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> {
+    let refuse = |what: &str| Err(ApiError::not_implemented(format!("{what} is not available yet")));
+    if let Some((path, _)) = config.volumes.iter().flatten().next() {
+        return Err(mounts::anonymous(path));
+    }
+    if host.init == Some(true) {
+        return refuse("an init process in the container (--init)");
+    }
+    if host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
+        return refuse("publishing ports");
+    }
+    if host.volumes_from.as_ref().is_some_and(|v| !v.is_empty()) {
+        return refuse("--volumes-from");
+    }
+    if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
+        return refuse("--link");
+    }
+    if host.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
+        return refuse("a device request (--gpus)");
+    }
+    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
+        return refuse("--storage-opt");
+    }
+    if !matches!(host.runtime.as_str(), "" | "havre" | "io.containerd.havre.v2") {
+        return Err(ApiError::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    log_driver(host)
+}
+
+fn log_driver(host: &HostConfig) -> Result<(), ApiError> {
+    let driver = host.log_config.kind.as_str();
+    match driver {
+        "" | "json-file" | "none" => {}
+        other => {
+            return Err(ApiError::invalid(format!(
+                "logger: no log driver named '{other}' is registered"
+            )));
+        }
+    }
+    for (key, value) in host.log_config.config.iter().flatten() {
+        let wrong = |why: &str| Err(ApiError::invalid(format!("invalid log option {key}={value}: {why}")));
+        match key.as_str() {
+            "max-size" if havre_types::size::parse_bytes(value).is_err() => return wrong("not a size"),
+            "max-file" if value.parse::<u32>().map_or(true, |n| n == 0) => {
+                return wrong("max-file cannot be less than 1");
+            }
+            "max-size" | "max-file" | "labels" | "env" | "tag" | "labels-regex" | "env-regex"
+            | "compress" | "mode" | "max-buffer-size" => {}
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "unknown log opt '{key}' for json-file log driver"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `-v`, `--mount` and `--tmpfs` together.
+pub(super) fn user_mounts(host: &HostConfig) -> Result<Vec<UserMount>, ApiError> {
+    let mut mounts = Vec::new();
+    for spec in host.binds.iter().flatten() {
+        mounts.push(mounts::parse_bind(spec)?);
+    }
+    for mount in host.mounts.iter().flatten() {
+        mounts.push(long_form(mount)?);
+    }
+    for (path, options) in host.tmpfs.iter().flatten() {
+        let destination = mounts::clean(path)
+            .map_err(|why| ApiError::invalid(format!("invalid mount path: '{path}' {why}")))?;
+        let kind = Kind::Tmpfs { options: mounts::tmpfs_options(options)? };
+        mounts.push(UserMount { destination, kind, read_only: false });
+    }
+    Ok(mounts)
+}
+
+/// <https://github.com/moby/moby/blob/master/daemon/volume/mounts/linux_parser.go>
+fn long_form(mount: &havre_engine_types::Mount) -> Result<UserMount, ApiError> {
+    let wrong = |why: &str| {
+        ApiError::invalid(format!("invalid mount config for type {:?}: {why}", mount.kind))
+    };
+    if mount.target.is_empty() {
+        return Err(wrong("field Target must not be empty"));
+    }
+    let destination = mounts::clean(&mount.target).map_err(|why| wrong(&why))?;
+    match mount.kind.as_str() {
+        "bind" => {
+            if mount.source.is_empty() {
+                return Err(wrong("field Source must not be empty"));
+            }
+            let source = mounts::absolute(&mount.source).map_err(|why| wrong(&why))?;
+            let mut planned = UserMount::bind(source, destination);
+            planned.read_only = mount.read_only;
+            if let (Some(options), Kind::Bind { propagation, recursive, recursive_read_only, create_source, .. }) =
+                (&mount.bind_options, &mut planned.kind)
+            {
+                *recursive = !options.non_recursive;
+                *recursive_read_only = !options.read_only_non_recursive;
+                *create_source = options.create_mountpoint;
+                match options.propagation.as_str() {
+                    "" => {}
+                    p @ ("private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared") => {
+                        p.clone_into(propagation);
+                    }
+                    other => return Err(wrong(&format!("invalid propagation mode: {other}"))),
+                }
+            }
+            Ok(planned)
+        }
+        "tmpfs" => {
+            if !mount.source.is_empty() {
+                return Err(wrong("field Source must not be specified"));
+            }
+            let mut text = String::new();
+            if let Some(options) = &mount.tmpfs_options {
+                if options.size_bytes > 0 {
+                    text = format!("size={}", options.size_bytes);
+                }
+                if options.mode != 0 {
+                    text = format!("{text},mode={:o}", options.mode);
+                }
+            }
+            let kind = Kind::Tmpfs { options: mounts::tmpfs_options(&text)? };
+            Ok(UserMount { destination, kind, read_only: mount.read_only })
+        }
+        "volume" => Err(mounts::named_volume(&mount.source)),
+        other => Err(ApiError::not_implemented(format!("mount type {other:?} is not available yet"))),
+    }
+}
+
+/// A shared bind needs a root that passes the propagation on.
+/// <https://github.com/moby/moby/blob/master/daemon/oci_linux.go> (`withMounts`)
+pub(super) fn rootfs_propagation(host: &HostConfig) -> Result<&'static str, ApiError> {
+    let mut wanted = "rprivate";
+    for mount in user_mounts(host)? {
+        if let Kind::Bind { propagation, .. } = mount.kind {
+            match propagation.as_str() {
+                "shared" | "rshared" => return Ok("shared"),
+                "slave" | "rslave" => wanted = "rslave",
+                _ => {}
+            }
+        }
+    }
+    Ok(wanted)
+}

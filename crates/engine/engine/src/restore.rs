@@ -1,0 +1,246 @@
+//! After a start: every container of former runs is found again, and what no record names is removed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use havre_cgroup::{Cgroup, Host};
+use havre_shim_proto::task::TaskStatus;
+use havre_types::{ContainerId, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::container::{Beginning, Exit, KIND, Record, spawn_actor};
+use crate::engine::{OpenError, Shared};
+use crate::shim::Shim;
+use crate::state::Status;
+
+/// A shim that does not answer in this time holds nobody up: its container is shown as it was (T10).
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Brings all containers back, then sweeps.
+pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
+    let documents = shared.meta.list(KIND).map_err(|source| OpenError::Read { source })?;
+    let mut known = BTreeSet::new();
+    let mut checks = JoinSet::new();
+    for document in documents {
+        known.insert(document.id.clone());
+        match Record::from_json(&document.body) {
+            Ok(record) => {
+                let shared = Arc::clone(shared);
+                checks.spawn(async move {
+                    let beginning = examine(&shared, &record).await;
+                    (record, beginning)
+                });
+            }
+            Err(reason) => {
+                tracing::error!(container = document.id, reason, "record cannot be read: left alone");
+            }
+        }
+    }
+    while let Some(checked) = checks.join_next().await {
+        let Ok((record, beginning)) = checked else { continue };
+        enter(shared, record, beginning);
+    }
+    let kept = Arc::clone(shared);
+    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known)).await;
+    if let Err(err) = swept {
+        tracing::error!(error = %err, "sweep failed");
+    }
+    Ok(())
+}
+
+/// Puts one container back, or ends the removal that a crash interrupted.
+fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
+    let id = record.fixed.id.clone();
+    if let Err(err) = shared.registry.names.reserve(&record.fixed.name, &id) {
+        tracing::error!(container = %id, error = %err.message, "two records have one name: this one goes by its id");
+    }
+    let half_removed = matches!(record.state.status, Status::Removing);
+    let beginning = match found {
+        Found::Running { shim, pid, started } => {
+            if record.state.pid != pid || record.state.status != Status::Running {
+                record.state.started_at = started;
+            }
+            record.state.status = Status::Running;
+            record.state.pid = pid;
+            Beginning::Running(shim)
+        }
+        Found::Ended(exit) => {
+            record.state.status = Status::Running;
+            if record.state.started_at.is_zero() {
+                record.state.started_at = exit.exited_at;
+            }
+            Beginning::Ended(exit)
+        }
+        Found::Nothing => {
+            if record.state.status.has_process() {
+                let was_running = record.state.status == Status::Running;
+                if was_running {
+                    // Without bundle and shim, the host went down with the container.
+                    record.state.status = Status::Running;
+                    spawn_actor(shared, record, Beginning::Ended(Exit::unseen()));
+                    return;
+                }
+                record.state.status = Status::Created;
+            }
+            let ended = matches!(record.state.status, Status::Exited);
+            if half_removed || (ended && record.fixed.host_config.auto_remove) {
+                forget(shared, &record);
+                return;
+            }
+            Beginning::AtRest
+        }
+    };
+    spawn_actor(shared, record, beginning);
+}
+
+fn forget(shared: &Arc<Shared>, record: &Record) {
+    let id = record.fixed.id.clone();
+    shared.registry.names.release(&record.fixed.name, &id);
+    shared.announce(&record.fixed, "destroy", &[]);
+    let pending = shared.meta.delete(KIND, id.as_str());
+    let kept = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let removed = tokio::task::spawn_blocking(move || remove_files(&kept, &id)).await;
+        if pending.await.is_err() || !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!("a removed container is left for the next start");
+        }
+    });
+}
+
+/// What is left of a container's last run.
+enum Found {
+    Running { shim: Arc<Shim>, pid: u32, started: Timestamp },
+    Ended(Exit),
+    Nothing,
+}
+
+async fn examine(shared: &Shared, record: &Record) -> Found {
+    let id = &record.fixed.id;
+    let bundle = shared.places.bundle(id);
+    if !bundle.exists() {
+        return Found::Nothing;
+    }
+    let found = examine_bundle(record, id, &bundle).await;
+    if matches!(found, Found::Nothing)
+        && let Err(err) = fs_err::remove_dir_all(&bundle)
+    {
+        tracing::warn!(container = %id, error = %err, "old bundle is left for the next start");
+    }
+    found
+}
+
+async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Found {
+    let connected = Shim::reconnect(id.clone(), bundle.to_owned()).await;
+    let Ok(shim) = connected else {
+        return left_behind(record, bundle);
+    };
+    let shim = Arc::new(shim);
+    match tokio::time::timeout(ANSWER, shim.state()).await {
+        Ok(Ok(state)) => {
+            let status = TaskStatus::try_from(state.status).unwrap_or(TaskStatus::Unknown);
+            match status {
+                TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => {
+                    Found::Running { shim, pid: state.pid, started: started_at(bundle) }
+                }
+                TaskStatus::Stopped => {
+                    let exit = shim.exit().await;
+                    shim.finish().await;
+                    Found::Ended(exit)
+                }
+                // Created but never let go: the start was not acknowledged.
+                TaskStatus::Created | TaskStatus::Unknown => {
+                    shim.finish().await;
+                    Found::Nothing
+                }
+            }
+        }
+        // The shim lives and does not know a container: killed between its start and Create.
+        Ok(Err(_unknown)) => {
+            shim.finish().await;
+            left_behind(record, bundle)
+        }
+        // It lives and does not answer. Its container is shown as running; operations on it run into deadlines.
+        Err(_elapsed) => {
+            tracing::warn!(container = %id, "shim does not answer");
+            Found::Running { shim, pid: record.state.pid, started: started_at(bundle) }
+        }
+    }
+}
+
+/// Nobody listens: the exit record tells, or else the shim was killed, and the container with it.
+fn left_behind(record: &Record, bundle: &Path) -> Found {
+    if let Some(exit) = Exit::read(bundle) {
+        return Found::Ended(exit);
+    }
+    match record.state.status {
+        Status::Running | Status::Restarting => Found::Ended(Exit::unseen()),
+        _ => Found::Nothing,
+    }
+}
+
+/// When the process was made, as the shim wrote it down.
+fn started_at(bundle: &Path) -> Timestamp {
+    let written = fs_err::metadata(bundle.join("init.pid")).and_then(|meta| meta.modified());
+    written.map_or_else(|_unknown| Timestamp::now(), Into::into)
+}
+
+/// Removes what no record names: bundles, data directories, layers, cgroups.
+fn sweep(shared: &Shared, known: &BTreeSet<String>) {
+    let stale = |root: &Path| -> Vec<ContainerId> {
+        let Ok(entries) = fs_err::read_dir(root) else { return Vec::new() };
+        entries
+            .flatten()
+            .filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok())
+            .filter(|id| !known.contains(id.as_str()))
+            .collect()
+    };
+    let mut orphans: BTreeSet<ContainerId> = stale(&shared.places.all_bundles()).into_iter().collect();
+    orphans.extend(stale(&shared.places.all_data()));
+    for info in shared.snapshots.walk() {
+        if let Ok(id) = ContainerId::parse(&info.key)
+            && !known.contains(id.as_str())
+        {
+            orphans.insert(id);
+        }
+    }
+    for id in orphans {
+        tracing::info!(container = %id, "what was left of a container is removed");
+        kill_left(shared, &id);
+        if let Err(err) = remove_files(shared, &id) {
+            tracing::warn!(container = %id, error = %err, "left-over files cannot be removed");
+        }
+    }
+    for id in known.iter().filter_map(|id| ContainerId::parse(id).ok()) {
+        let dead = shared.registry.get(&id).is_none_or(|c| c.now().shim.is_none());
+        if dead {
+            kill_left(shared, &id);
+        }
+    }
+}
+
+/// Ends processes of a container that no shim answers for, and removes its cgroup.
+fn kill_left(shared: &Shared, id: &ContainerId) {
+    let path = format!("/{}/{id}", shared.facts.cgroup_parent);
+    let Ok(host) = Host::detect() else { return };
+    let Ok(cgroup) = Cgroup::open(&host, Path::new(&path)) else { return };
+    if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
+        tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
+    }
+}
+
+/// Removes all files of a container; those that are gone are no error.
+pub(crate) fn remove_files(shared: &Shared, id: &ContainerId) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs_err::remove_dir_all(shared.places.bundle(id)))?;
+    gone(fs_err::remove_dir_all(shared.places.data(id)))?;
+    match shared.snapshots.remove(id.as_str()) {
+        Ok(()) | Err(havre_snapshot::SnapshotError::NotFound { .. }) => Ok(()),
+        Err(err) => Err(io::Error::other(havre_types::chain(&err))),
+    }
+}

@@ -1,0 +1,327 @@
+//! The engine's side of a shim: starting it from a sealed copy, and calling it with a deadline.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_shim_proto::attach::AttachRequest;
+use havre_shim_proto::client::{AttachReader, AttachWriter, TaskClient, attach};
+use havre_shim_proto::task::{
+    CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, Mount, ResizePtyRequest,
+    ShutdownRequest, StartRequest, StateRequest, StateResponse, WaitRequest,
+};
+use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, TaskRequest};
+use havre_sys::process::Child;
+use havre_sys::spawn::{Program, Spawn};
+use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp, size};
+use rustix::fs::{Mode, OFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::container::{Exit, SHIM_DEADLINE};
+
+const TASK_SOCKET: &str = "shim.sock";
+const ATTACH_SOCKET: &str = "attach.sock";
+/// How long attached clients may take to read the last output.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Descriptors that the shim expects to be listening.
+const TASK_FD: i32 = 3;
+const ATTACH_FD: i32 = 4;
+
+/// Starts shims. The program is copied once, so that an upgrade of the file never meets a half-written one, and
+/// no process of a container can reach it (CVE-2019-5736).
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    program: OwnedFd,
+}
+
+/// A shim that was started and listens.
+#[derive(Debug)]
+pub(crate) struct Started {
+    id: ContainerId,
+    bundle: PathBuf,
+    child: Child,
+}
+
+/// One mount of a container's root.
+#[derive(Clone, Debug)]
+pub(crate) struct RootMount {
+    pub kind: String,
+    pub source: PathBuf,
+    pub options: Vec<String>,
+}
+
+/// What Create needs beyond the bundle.
+#[derive(Debug)]
+pub(crate) struct CreateTask {
+    pub rootfs: Vec<RootMount>,
+    pub terminal: bool,
+    pub open_stdin: bool,
+    pub stdin_once: bool,
+    pub log_driver: String,
+    pub log_options: BTreeMap<String, String>,
+    pub log_path: PathBuf,
+}
+
+impl Launcher {
+    pub(crate) fn open(program: &Path) -> io::Result<Self> {
+        let file = fs_err::File::open(program)?;
+        Ok(Self { program: havre_sys::fd::memfd_sealed(c"havre-shim", file)? })
+    }
+
+    /// Binds the sockets in the bundle and starts a shim that listens on them. Blocks for about a millisecond.
+    pub(crate) fn spawn(&self, id: &ContainerId, bundle: &Path) -> io::Result<Started> {
+        let dir = open_dir(bundle)?;
+        let mode = Mode::from_raw_mode(0o600);
+        let task = havre_sys::net::unix_listen_at(dir.as_fd(), OsStr::new(TASK_SOCKET), mode)?;
+        let attach = havre_sys::net::unix_listen_at(dir.as_fd(), OsStr::new(ATTACH_SOCKET), mode)?;
+        let log = fs_err::File::create(bundle.join("shim.log"))?;
+        let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let words = [
+            "containerd-shim-havre-v2",
+            "serve",
+            "--namespace",
+            "havre",
+            "--id",
+            id.as_str(),
+            "--bundle",
+        ];
+        let mut argv = words.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        argv.push(CString::new(bundle.as_os_str().as_encoded_bytes())?);
+        let child = Spawn::new(Program::Fd(self.program.as_fd()), argv)
+            .cwd(dir.as_fd())
+            .fd(null.as_fd(), 0)
+            .fd(null.as_fd(), 1)
+            .fd(log.as_fd(), 2)
+            .fd(task.as_fd(), TASK_FD)
+            .fd(attach.as_fd(), ATTACH_FD)
+            .new_session()
+            .spawn()?;
+        fs_err::write(bundle.join("shim.pid"), child.pid.as_raw_nonzero().to_string())?;
+        Ok(Started { id: id.clone(), bundle: bundle.to_owned(), child })
+    }
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// A shim that the engine talks to.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    id: ContainerId,
+    bundle: PathBuf,
+    /// Sockets are reached through it, so that the length of the path never matters.
+    dir: OwnedFd,
+    client: TaskClient,
+    /// Ours to collect when this engine started it.
+    child: Option<Child>,
+    /// Attached clients that still read.
+    sessions: watch::Sender<usize>,
+}
+
+/// Counts one attached client as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Session(watch::Sender<usize>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Shim {
+    pub(crate) async fn connect(started: Started) -> io::Result<Self> {
+        let Started { id, bundle, child } = started;
+        let mut shim = Self::reconnect(id, bundle).await?;
+        shim.child = Some(child);
+        Ok(shim)
+    }
+
+    /// Connects to the shim that an earlier engine started.
+    pub(crate) async fn reconnect(id: ContainerId, bundle: PathBuf) -> io::Result<Self> {
+        let dir = open_dir(&bundle)?;
+        let stream = UnixStream::connect(through(&dir, TASK_SOCKET)).await?;
+        Ok(Self { id, bundle, dir, client: TaskClient::new(stream), child: None, sessions: watch::Sender::new(0) })
+    }
+
+    pub(crate) async fn create(&self, task: &CreateTask) -> ApiResult<u32> {
+        let options = &task.log_options;
+        let max_size = options.get("max-size").and_then(|text| size::parse_bytes(text).ok());
+        let log = LogOptions {
+            driver: task.log_driver.clone(),
+            path: task.log_path.display().to_string(),
+            max_size: max_size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            max_file: options.get("max-file").and_then(|text| text.parse().ok()).unwrap_or(0),
+            attrs: std::collections::HashMap::new(),
+        };
+        let options = HavreOptions {
+            log: Some(log),
+            open_stdin: task.open_stdin,
+            stdin_once: task.stdin_once,
+        };
+        let rootfs = task.rootfs.iter().map(|mount| Mount {
+            fstype: mount.kind.clone(),
+            source: mount.source.display().to_string(),
+            target: String::new(),
+            options: mount.options.clone(),
+        });
+        let request = CreateTaskRequest {
+            id: self.id.to_string(),
+            bundle: self.bundle.display().to_string(),
+            rootfs: rootfs.collect(),
+            terminal: task.terminal,
+            options: Some(options.to_any()),
+            ..CreateTaskRequest::default()
+        };
+        Ok(self.call(&request).await?.pid)
+    }
+
+    pub(crate) async fn start(&self, exec: &str) -> ApiResult<u32> {
+        let request = StartRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        Ok(self.call(&request).await?.pid)
+    }
+
+    pub(crate) async fn kill(&self, exec: &str, signal: u32) -> ApiResult<()> {
+        let request = KillRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+            signal,
+            all: false,
+        };
+        self.call(&request).await.map(|_| ())
+    }
+
+    pub(crate) async fn state(&self) -> ApiResult<StateResponse> {
+        self.call(&StateRequest { id: self.id.to_string(), exec_id: String::new() }).await
+    }
+
+    /// Adds a process, which waits for [`Shim::start`].
+    pub(crate) async fn exec(&self, exec: &str, terminal: bool, process: Vec<u8>) -> ApiResult<()> {
+        let request = ExecProcessRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+            terminal,
+            spec: Some(Any::json("types.containerd.io/opencontainers/runtime-spec/1/Process", process)),
+            ..ExecProcessRequest::default()
+        };
+        self.call(&request).await.map(|_| ())
+    }
+
+    pub(crate) async fn delete(&self, exec: &str) -> ApiResult<()> {
+        let request = DeleteRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        self.call(&request).await.map(|_| ())
+    }
+
+    pub(crate) async fn resize(&self, exec: &str, height: u16, width: u16) -> ApiResult<()> {
+        let request = ResizePtyRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+            width: width.into(),
+            height: height.into(),
+        };
+        self.call(&request).await.map(|_| ())
+    }
+
+    /// Waits for the end of an exec process; a shim that died counts as a kill.
+    pub(crate) async fn exec_exit(&self, exec: &str) -> i64 {
+        let request = WaitRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        match self.client.call(&request).await {
+            Ok(answer) => answer.exit_status.into(),
+            Err(_gone) => Exit::unseen().exit_status,
+        }
+    }
+
+    /// Waits for the end of the container. The record on disk is the truth; without one the shim was killed, and
+    /// the container with it.
+    pub(crate) async fn exit(&self) -> Exit {
+        let request = WaitRequest { id: self.id.to_string(), exec_id: String::new() };
+        let answer = self.client.call(&request).await;
+        if let Some(exit) = Exit::read(&self.bundle) {
+            return exit;
+        }
+        match answer {
+            Ok(answer) => Exit {
+                exit_status: answer.exit_status.into(),
+                exited_at: answer.exited_at.map_or_else(Timestamp::now, Into::into),
+                oom_killed: false,
+            },
+            Err(_gone) => Exit::unseen(),
+        }
+    }
+
+    pub(crate) async fn attach(
+        &self,
+        request: &AttachRequest,
+    ) -> ApiResult<(AttachReader, AttachWriter)> {
+        let path = through(&self.dir, ATTACH_SOCKET);
+        let attached = deadline("attach", attach(&path, request)).await?;
+        attached.map_err(|err| ApiError::from_classified(&err))
+    }
+
+    /// Keeps the shim from being ended while a client reads what it still has.
+    pub(crate) fn session(&self) -> Session {
+        self.sessions.send_modify(|count| *count += 1);
+        Session(self.sessions.clone())
+    }
+
+    /// Frees the container, ends the shim and collects it. Never fails: what stays is swept at the next start.
+    pub(crate) async fn finish(&self) {
+        let mut sessions = self.sessions.subscribe();
+        // A client that does not read for so long loses the rest; the log has it.
+        tokio::time::timeout(DRAIN, sessions.wait_for(|count| *count == 0)).await.ok();
+        if let Err(err) = self.delete("").await {
+            tracing::debug!(container = %self.id, error = %err.message, "shim had nothing to delete");
+        }
+        let request = ShutdownRequest { id: self.id.to_string(), now: true };
+        if let Err(err) = self.call(&request).await {
+            tracing::debug!(container = %self.id, error = %err.message, "shim was gone before its end");
+        }
+        let Some(child) = &self.child else { return };
+        if deadline("shutdown", collect(child)).await.is_err() {
+            tracing::warn!(container = %self.id, "shim does not end and is killed");
+            // It may have ended in this moment; then there is nothing to kill.
+            child.kill(rustix::process::Signal::KILL).ok();
+            collect(child).await;
+        }
+    }
+
+    async fn call<R: TaskRequest>(&self, request: &R) -> ApiResult<R::Response> {
+        let answer = deadline(R::METHOD, self.client.call(request)).await?;
+        answer.map_err(|err| match err {
+            RpcError::Status { kind, message } => ApiError::new(kind, message),
+            other => ApiError::new(other.kind(), format!("container {}: {other}", self.id)),
+        })
+    }
+}
+
+/// Waits for the end of a child without holding a thread.
+async fn collect(child: &Child) {
+    let Ok(pidfd) = child.pidfd.try_clone().and_then(readiness) else { return };
+    // Readable means ended; an error means that somebody else has collected it.
+    if pidfd.readable().await.is_ok() {
+        child.try_wait().ok();
+    }
+}
+
+/// Lets a task wait for a descriptor.
+#[expect(deprecated, reason = "an OwnedFd names one descriptor for its whole life; the replacement is unsafe to call")]
+pub(crate) fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
+fn through(dir: &OwnedFd, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
+}
+
+async fn deadline<T>(what: &str, work: impl Future<Output = T>) -> ApiResult<T> {
+    tokio::time::timeout(SHIM_DEADLINE, work).await.map_err(|_elapsed| {
+        ApiError::new(ErrorKind::DeadlineExceeded, format!("the shim does not answer ({what})"))
+    })
+}

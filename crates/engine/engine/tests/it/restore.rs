@@ -1,0 +1,79 @@
+//! What an engine finds again after it was gone: running containers, exit codes, half-made things.
+
+use havre_api_traits::{AttachOptions, ContainerList, StopOptions};
+use havre_engine_types::HostConfig;
+
+use crate::fixture::Fixture;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_containers_go_on_and_exit_codes_are_found() {
+    let f = Fixture::new().await;
+    f.create("stays", &["sleep", "1000"], HostConfig::default()).await;
+    let ends = ["sh", "-c", "while ! [ -e /go/go ]; do sleep 0.05; done; exit 9"];
+    let go = tempfile::tempdir().unwrap();
+    let bind = Some(vec![format!("{}:/go", go.path().display())]);
+    let host = HostConfig { binds: bind.clone(), ..HostConfig::default() };
+    f.create("ends", &ends, host).await;
+    let host = HostConfig { binds: bind, auto_remove: true, ..HostConfig::default() };
+    f.create("removed", &ends, host).await;
+    for name in ["stays", "ends", "removed"] {
+        f.containers.start(name).await.unwrap();
+    }
+    let pid = f.containers.inspect("stays", false).await.unwrap().state.pid;
+    let (config, directory) = f.close().await;
+    fs_err::write(go.path().join("go"), "").unwrap();
+    wait_for_exits(&config.exec_root.join("containers"), 2).await;
+    let f = Fixture::open(config, directory).await;
+    let stays = f.containers.inspect("stays", false).await.unwrap();
+    assert!(stays.state.running);
+    assert_eq!(stays.state.pid, pid);
+    assert_eq!(f.code("ends").await, 9);
+    let all = ContainerList { all: true, ..ContainerList::default() };
+    let names: Vec<_> =
+        f.containers.list(all).await.unwrap().into_iter().flat_map(|c| c.names).collect();
+    assert!(!names.contains(&"/removed".to_owned()), "{names:?}");
+    let quick = StopOptions { signal: Some("KILL".to_owned()), timeout: Some(5) };
+    f.containers.stop("stays", quick).await.unwrap();
+    assert_eq!(f.code("stays").await, 137);
+    f.end().await;
+}
+
+/// Until so many exit records are there. The file system tells nothing, so it is asked again and again.
+async fn wait_for_exits(bundles: &std::path::Path, wanted: usize) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
+    for _ in 0..1000 {
+        let found = fs_err::read_dir(bundles).unwrap().flatten();
+        if found.filter(|entry| entry.path().join("exit.json").exists()).count() >= wanted {
+            return;
+        }
+        tick.tick().await;
+    }
+    panic!("no exit records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn left_overs_without_a_record_are_swept() {
+    let f = Fixture::new().await;
+    let orphan = "c".repeat(64);
+    for root in [&f.config.exec_root, &f.config.data_root] {
+        fs_err::create_dir_all(root.join("containers").join(&orphan)).unwrap();
+    }
+    let f = f.reopen().await;
+    f.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_shim_takes_its_container_with_it() {
+    let f = Fixture::new().await;
+    let id = f.create("orphan", &["sleep", "1000"], HostConfig::default()).await;
+    f.containers.start("orphan").await.unwrap();
+    let shim = f.config.exec_root.join("containers").join(&id).join("shim.pid");
+    let pid: i32 = fs_err::read_to_string(shim).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let options = AttachOptions { stdout: true, stream: true, ..AttachOptions::default() };
+    let _attached = f.containers.attach("orphan", options).await.unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(f.code("orphan").await, 137);
+    f.containers.start("orphan").await.unwrap();
+    f.end().await;
+}
