@@ -129,6 +129,12 @@ impl Engine {
         if let Err(err) = self.shared.meta.write(batch).await {
             tracing::warn!(error = %err, "the last events are not recorded");
         }
+        let all = self.shared.registry.all();
+        if all.iter().all(|container| container.now().shim.is_none()) {
+            let shared = Arc::clone(&self.shared);
+            // Nothing depends on it: an empty directory would stay.
+            tokio::task::spawn_blocking(move || restore::remove_parent(&shared)).await.ok();
+        }
     }
 }
 

@@ -39,14 +39,26 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
             }
         }
     }
+    let mut found = Vec::new();
     while let Some(checked) = checks.join_next().await {
-        let Ok((record, beginning)) = checked else { continue };
-        enter(shared, record, beginning);
+        match checked {
+            Ok(pair) => found.push(pair),
+            Err(err) => tracing::error!(error = %err, "a container cannot be examined"),
+        }
     }
+    let live: BTreeSet<ContainerId> = found
+        .iter()
+        .filter(|(_, state)| matches!(state, Found::Running { .. }))
+        .map(|(record, _)| record.fixed.id.clone())
+        .collect();
+    // Before any actor may start something of its own.
     let kept = Arc::clone(shared);
-    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known)).await;
+    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known, &live)).await;
     if let Err(err) = swept {
         tracing::error!(error = %err, "sweep failed");
+    }
+    for (record, state) in found {
+        enter(shared, record, state);
     }
     Ok(())
 }
@@ -188,7 +200,8 @@ fn started_at(bundle: &Path) -> Timestamp {
 }
 
 /// Removes what no record names: bundles, data directories, layers, cgroups.
-fn sweep(shared: &Shared, known: &BTreeSet<String>) {
+fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>) {
+    sweep_cgroups(shared, live);
     let stale = |root: &Path| -> Vec<ContainerId> {
         let Ok(entries) = fs_err::read_dir(root) else { return Vec::new() };
         entries
@@ -208,26 +221,38 @@ fn sweep(shared: &Shared, known: &BTreeSet<String>) {
     }
     for id in orphans {
         tracing::info!(container = %id, "what was left of a container is removed");
-        kill_left(shared, &id);
         if let Err(err) = remove_files(shared, &id) {
             tracing::warn!(container = %id, error = %err, "left-over files cannot be removed");
         }
     }
-    for id in known.iter().filter_map(|id| ContainerId::parse(id).ok()) {
-        let dead = shared.registry.get(&id).is_none_or(|c| c.now().shim.is_none());
-        if dead {
-            kill_left(shared, &id);
+}
+
+/// Ends processes that no shim answers for, and removes their cgroups.
+fn sweep_cgroups(shared: &Shared, live: &BTreeSet<ContainerId>) {
+    let parent = Path::new("/").join(&shared.facts.cgroup_parent);
+    let Ok(host) = Host::detect() else { return };
+    let Ok(group) = Cgroup::open(&host, &parent) else { return };
+    let mut left = BTreeSet::new();
+    for (_, directory) in group.directories() {
+        let Ok(entries) = fs_err::read_dir(directory) else { continue };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        left.extend(names.filter_map(|name| ContainerId::parse(&name).ok()));
+    }
+    for id in left.difference(live) {
+        let Ok(cgroup) = Cgroup::open(&host, &parent.join(id.as_str())) else { continue };
+        if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
+            tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
         }
     }
 }
 
-/// Ends processes of a container that no shim answers for, and removes its cgroup.
-fn kill_left(shared: &Shared, id: &ContainerId) {
-    let path = format!("/{}/{id}", shared.facts.cgroup_parent);
+/// Removes the parent of all cgroups when no container is in it.
+pub(crate) fn remove_parent(shared: &Shared) {
+    let parent = Path::new("/").join(&shared.facts.cgroup_parent);
     let Ok(host) = Host::detect() else { return };
-    let Ok(cgroup) = Cgroup::open(&host, Path::new(&path)) else { return };
-    if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
-        tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
+    let Ok(group) = Cgroup::open(&host, &parent) else { return };
+    if let Err(err) = group.delete() {
+        tracing::debug!(error = %err, "the cgroup of all containers stays");
     }
 }
 

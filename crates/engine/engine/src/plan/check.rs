@@ -53,6 +53,9 @@ pub(crate) fn check(
             "the bridge network is not available yet: the container runs with network \"none\"".to_owned(),
         );
     }
+    if let Some(warning) = health(config, image)? {
+        warnings.push(warning);
+    }
     let volumes = image.config.volumes.iter().flatten().map(|(path, _)| path.as_str());
     let unmounted: Vec<&str> = volumes
         .filter(|path| {
@@ -66,6 +69,18 @@ pub(crate) fn check(
         ));
     }
     Ok(warnings)
+}
+
+/// An image's health check is left out with a warning, one that was asked for is refused.
+fn health(config: &ContainerConfig, image: &ImageConfig) -> Result<Option<String>, ApiError> {
+    let active = |test: &[String]| test.first().is_some_and(|word| word != "NONE");
+    if config.healthcheck.as_ref().is_some_and(|check| active(&check.test)) {
+        return Err(ApiError::not_implemented("health checks are not available yet"));
+    }
+    let given = config.healthcheck.is_some();
+    let of_image = image.config.healthcheck.as_ref().is_some_and(|check| active(&check.test));
+    let warning = "health checks are not available yet: that of the image is not run";
+    Ok((of_image && !given).then(|| warning.to_owned()))
 }
 
 /// What exists in Docker and not here yet is refused by name, never ignored.
@@ -88,6 +103,19 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     }
     if host.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
         return refuse("a device request (--gpus)");
+    }
+    let device_limits = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    let weights = host.blkio_weight_device.as_ref().is_some_and(|w| !w.is_empty());
+    if weights || device_limits.iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty())) {
+        return refuse("a limit of block I/O for one device");
+    }
+    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
+        return refuse("real-time scheduling");
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return refuse("--storage-opt");
