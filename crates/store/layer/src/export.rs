@@ -104,7 +104,7 @@ pub fn export_diff<W: Write>(
 ) -> Result<(W, Exported), ExportError> {
     let mut sink = Sink::new(TarWriter::new(sink), options);
     compare::diff(base, new, options.depth, &mut |difference| {
-        sink.difference(difference)
+        sink.difference(&difference)
     })?;
     sink.finish()
 }

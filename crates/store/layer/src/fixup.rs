@@ -64,6 +64,14 @@ pub fn fix_up(root: &Root, parents: &Stack, fixups: &Fixups) -> Result<(), Apply
         };
         make_link(root, link).map_err(named)?;
     }
+    // Last, because links change the times of the directories they are made in.
+    for path in &fixups.implicit_dirs {
+        let named = |source| ApplyError::FixUp {
+            name: name_of(path),
+            source,
+        };
+        take_over_directory(root, parents, path).map_err(named)?;
+    }
     Ok(())
 }
 
@@ -72,15 +80,18 @@ fn name_of(path: &Path) -> String {
 }
 
 fn make_link(root: &Root, link: &DeferredLink) -> io::Result<()> {
-    match root.hard_link(&link.target, &link.path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = link.path.parent() {
-                drop(root.mkdir_all(parent, Mode::from_raw_mode(0o755))?);
-            }
-            root.hard_link(&link.target, &link.path)
-        }
-        other => other,
-    }
+    let parent = link.path.parent().unwrap_or(Path::new(""));
+    drop(root.mkdir_all(parent, Mode::from_raw_mode(0o755))?);
+    let dir = root.open_at(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    keeping_times(&dir, || root.hard_link(&link.target, &link.path))
+}
+
+/// Adds something to a directory whose times are those of the archive.
+fn keeping_times<T>(dir: &OwnedFd, add: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = fstat(dir)?;
+    let added = add()?;
+    futimens(dir, &times(&before))?;
+    Ok(added)
 }
 
 fn take_over_directory(root: &Root, parents: &Stack, path: &Path) -> io::Result<()> {
@@ -113,8 +124,15 @@ fn take_over_directory(root: &Root, parents: &Stack, path: &Path) -> io::Result<
 
 /// Copies a file up, as overlayfs does when it is linked; `false` when there is none.
 fn take_over_file(root: &Root, parents: &Stack, path: &Path) -> io::Result<bool> {
-    if root.exists(path)? {
-        return Ok(true);
+    match root.lstat(path) {
+        // A name that this very layer hides is not there for its links.
+        Ok(stat) => return Ok(!overlay::is_whiteout(&stat)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) => {}
+        Err(error) => return Err(error),
     }
     let Some((level, Child::Other { dir, stat })) = parents.lookup(path)? else {
         return Ok(false);
@@ -126,7 +144,9 @@ fn take_over_file(root: &Root, parents: &Stack, path: &Path) -> io::Result<bool>
         return Ok(false);
     };
     let parent = copy_up_parents(root, parents, path.parent().unwrap_or(Path::new("")))?;
-    copy_node(below, name, &stat, parent.as_fd(), name)?;
+    keeping_times(&parent, || {
+        copy_node(below, name, &stat, parent.as_fd(), name)
+    })?;
     Ok(true)
 }
 
@@ -136,7 +156,10 @@ fn copy_up_parents(root: &Root, parents: &Stack, path: &Path) -> io::Result<Owne
     for component in path.components() {
         let name = component.as_os_str();
         so_far.push(name);
-        match rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
+        let made = keeping_times(&here, || {
+            Ok(rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)))
+        })?;
+        match made {
             Ok(()) => {
                 here = open_dir(here.as_fd(), name)?;
                 if let Some((_, Child::Directory(level, stat))) = parents.lookup(&so_far)?

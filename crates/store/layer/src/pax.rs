@@ -128,14 +128,14 @@ fn take_sparse(sparse: &mut Sparse, key: &[u8], value: &[u8]) -> Result<(), &'st
         }
         b"offset" => {
             let map = sparse.map.get_or_insert_default();
-            if map.len() % 2 != 0 {
+            if !map.len().is_multiple_of(2) {
                 return Err("sparse offset without length");
             }
             map.push(number()?);
         }
         b"numbytes" => {
             let map = sparse.map.get_or_insert_default();
-            if map.len() % 2 != 1 {
+            if map.len().is_multiple_of(2) {
                 return Err("sparse length without offset");
             }
             map.push(number()?);

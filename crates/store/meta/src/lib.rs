@@ -10,7 +10,7 @@ mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -110,7 +110,7 @@ impl Meta {
     /// aside (see [`Meta::quarantined`]) and do not make this fail.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let opened = open::open(path)?;
-        let (jobs, queue) = std::sync::mpsc::channel();
+        let (jobs, queue) = channel();
         let connection = opened.writer;
         let writer = std::thread::Builder::new()
             .name("meta-writer".to_owned())

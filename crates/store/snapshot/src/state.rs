@@ -238,12 +238,11 @@ impl State {
 
     /// Fails if the name is taken.
     pub(crate) fn check_free(&self, name: &str) -> Result<(), SnapshotError> {
-        match self.table().records.contains_key(name) {
-            true => Err(SnapshotError::Exists {
-                key: name.to_owned(),
-            }),
-            false => Ok(()),
+        let taken = self.table().records.contains_key(name);
+        if taken {
+            return Err(SnapshotError::Exists { key: name.to_owned() });
         }
+        Ok(())
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Record, SnapshotError> {

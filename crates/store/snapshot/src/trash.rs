@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use havre_sys::fsroot::{Root, remove_tree};
@@ -23,7 +23,7 @@ impl Trash {
         let path = root.join("trash");
         fs_err::create_dir_all(&path)?;
         let directory = Root::open(&path)?;
-        let (names, queue) = std::sync::mpsc::channel();
+        let (names, queue) = channel();
         let thread = std::thread::Builder::new()
             .name("snapshot-trash".to_owned())
             .spawn(move || empty(&directory, &queue))?;

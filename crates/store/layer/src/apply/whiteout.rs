@@ -49,16 +49,14 @@ impl Unpacker<'_> {
     }
 
     fn hide(&mut self, parents: &[&OsStr], name: &OsStr) -> io::Result<()> {
+        // The directory is made even where there is nothing to hide in it, as others do.
+        let reached = self.dirs.make(parents)?;
         if self.options.whiteouts == Whiteouts::Remove {
             let path: PathBuf = parents.iter().chain([&name]).collect();
-            let removed = match self.dirs.find(parents)? {
-                Some(dir) => remove_foreign(dir.fd(), name, &path, &self.own)?,
-                None => false,
-            };
+            let removed = remove_foreign(reached.fd(), name, &path, &self.own)?;
             self.settle(removed);
             return Ok(());
         }
-        let reached = self.dirs.make(parents)?;
         let dir = reached.fd();
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
@@ -76,11 +74,10 @@ impl Unpacker<'_> {
             return Ok(overlay::set_opaque(self.dirs.make(parents)?.fd())?);
         }
         let mut removed = false;
-        if let Some(dir) = self.dirs.find(parents)? {
-            let above: PathBuf = parents.iter().collect();
-            for (name, _) in read_dir(dir.fd())? {
-                removed |= remove_foreign(dir.fd(), &name, &above.join(&name), &self.own)?;
-            }
+        let reached = self.dirs.make(parents)?;
+        let above: PathBuf = parents.iter().collect();
+        for (name, _) in read_dir(reached.fd())? {
+            removed |= remove_foreign(reached.fd(), &name, &above.join(&name), &self.own)?;
         }
         self.settle(removed);
         Ok(())

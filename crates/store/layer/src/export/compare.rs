@@ -15,7 +15,7 @@ use crate::export::{Change, ChangeKind};
 use crate::stack::{Child, Level, Stack};
 
 /// One difference, parents before children.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Difference<'a> {
     Directory {
         path: &'a Path,

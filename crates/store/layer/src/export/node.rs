@@ -64,14 +64,14 @@ impl<'a, W: Write> Sink<'a, W> {
         ))
     }
 
-    pub(super) fn difference(&mut self, found: Difference<'_>) -> Result<(), ExportError> {
+    pub(super) fn difference(&mut self, found: &Difference<'_>) -> Result<(), ExportError> {
         match found {
             Difference::Directory {
                 path, dir, stat, ..
-            } => self.directory(path, dir, stat),
+            } => self.directory(path, *dir, stat),
             Difference::Other {
                 path, dir, stat, ..
-            } => self.other(path, dir, stat),
+            } => self.other(path, *dir, stat),
             Difference::Deleted { path } => self.whiteout(path),
         }
     }
