@@ -34,12 +34,18 @@ pub(crate) enum Framing {
 
 /// Everything that a session needs once the connection is there.
 pub(crate) struct Takeover {
-    pub(crate) session: AttachSession,
+    /// Awaited when the client has the head: a process that is started by it may write at once, and some
+    /// clients (docker-py) lose what arrives together with the head.
+    pub(crate) session: Pin<Box<dyn Future<Output = Attached> + Send>>,
     pub(crate) framing: Framing,
-    /// Keys by which the client leaves, for terminals.
-    pub(crate) detach: Option<Detach>,
     /// Run when the client leaves by them.
     pub(crate) on_detach: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A session, and the keys by which the client of a terminal leaves it.
+pub(crate) struct Attached {
+    pub(crate) session: AttachSession,
+    pub(crate) detach: Option<Detach>,
 }
 
 /// The content type of output; clients older than 1.42 do not know the second one.
@@ -86,16 +92,16 @@ async fn serve(stream: &Stream, head: String, begin: Bytes, takeover: Takeover) 
     let Takeover {
         session,
         framing,
-        detach,
         on_detach,
     } = takeover;
+    stream.write(Bytes::from(head)).await?;
+    let Attached { session, detach } = session.await;
     let AttachSession {
         output,
         input,
         stdin_eof,
         ..
     } = session;
-    stream.write(Bytes::from(head)).await?;
     let finished = tokio::select! {
         result = copy_output(stream, output, framing) => {
             result?;

@@ -36,9 +36,10 @@ pub trait Execs: Send + Sync {
 
     /// Attaches to what the exec was created with, then starts the process: no output is lost.
     ///
-    /// `NotFound` (no such exec) and `Conflict` (already running, container paused or stopped)
-    /// become an HTTP status; every other error is written into the hijacked stream, as Docker does,
-    /// and the client learns the exit code (126, 127) from `inspect`.
+    /// The edge asks `inspect` of the exec and of its container before, so that an exec that does not
+    /// exist or a container that does not run become an HTTP status. Errors of this call are written
+    /// into the hijacked stream, as Docker does, and the client learns the exit code (126, 127) from
+    /// `inspect`.
     async fn start_attached(&self, id: &str, start: ExecStart) -> ApiResult<AttachSession>;
 
     /// The state of the process.

@@ -7,7 +7,6 @@ use havre_api_traits::{
     ApiError, AttachSession, ExecStart, Output, OutputStream, StdinEof, TerminalSize,
 };
 use havre_engine_types::{ExecCreateRequest, ExecStartRequest, IdResponse};
-use havre_types::ErrorKind;
 use hyper::StatusCode;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -16,7 +15,7 @@ use super::containers::size;
 use super::output::take_over;
 use crate::call::Call;
 use crate::detach::Detach;
-use crate::hijack::{Framing, Takeover};
+use crate::hijack::{Attached, Framing, Takeover};
 use crate::reply::{self, Reply};
 
 pub(super) async fn create(mut call: Call) -> Reply {
@@ -48,31 +47,55 @@ pub(super) async fn start(mut call: Call) -> Reply {
             width: cut(width),
         }),
     };
-    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
+    check_container(&call).await?;
     if request.detach {
+        let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
         call.finish(async move { execs.start_detached(&id, start).await })
             .await?;
         return reply::status(StatusCode::OK);
     }
-    let session = match call
-        .finish(async move { execs.start_attached(&id, start).await })
-        .await
-    {
-        Ok(session) => session,
-        Err(failure) if matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
-            return Err(failure);
-        }
-        Err(failure) => message_session(&failure, request.tty),
+    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
+    let scope = call.scope().clone();
+    let session = async move {
+        let work = async move { execs.start_attached(&id, start).await };
+        let started = scope.finish(work).await;
+        let failed = || Err(ApiError::internal("the request handler failed"));
+        let session = started.unwrap_or_else(failed);
+        attached(session.unwrap_or_else(|failure| message_session(&failure, request.tty)))
     };
-    Ok(serve_session(call, session, request.tty))
+    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
+    let takeover = Takeover {
+        // Docker frames by what the start request says, not by what the process has.
+        framing: if request.tty {
+            Framing::Raw
+        } else {
+            Framing::Multiplexed
+        },
+        session: Box::pin(session),
+        on_detach: Box::pin(async move { execs.detached(&id).await }),
+    };
+    Ok(take_over(call, takeover))
 }
 
-/// Docker frames by what the start request says, not by what the process has.
-fn serve_session(
-    call: Call,
-    session: AttachSession,
-    tty: bool,
-) -> hyper::Response<crate::body::Body> {
+/// What can be answered with a status: once the connection is taken over, errors are text in the stream.
+async fn check_container(call: &Call) -> Result<(), ApiError> {
+    let exec = call.api().execs.inspect(&call.name).await?;
+    let id = exec.container_id;
+    let state = call.api().containers.inspect(&id, false).await?.state;
+    let conflict = |text: &str| Err(ApiError::conflict(format!("container {id} is {text}")));
+    if state.restarting {
+        return conflict("restarting, wait until the container is running");
+    }
+    if !state.running {
+        return conflict("not running");
+    }
+    if state.paused {
+        return conflict("paused, unpause the container before exec");
+    }
+    Ok(())
+}
+
+fn attached(session: AttachSession) -> Attached {
     let keys = session.detach_keys.as_deref().unwrap_or("");
     let detach = match Detach::parse(keys) {
         Ok(detach) => Some(detach),
@@ -81,18 +104,10 @@ fn serve_session(
             None
         }
     };
-    let (execs, id) = (Arc::clone(&call.api().execs), call.name.clone());
-    let takeover = Takeover {
-        framing: if tty {
-            Framing::Raw
-        } else {
-            Framing::Multiplexed
-        },
+    Attached {
         detach: detach.filter(|_| session.tty),
         session,
-        on_detach: Box::pin(async move { execs.detached(&id).await }),
-    };
-    take_over(call, takeover)
+    }
 }
 
 /// A session that consists of the reason why the process did not start.

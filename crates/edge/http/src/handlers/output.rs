@@ -1,5 +1,6 @@
 //! A container's output: the log, and attached clients.
 
+use std::future::ready as ready_now;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
@@ -13,7 +14,7 @@ use super::system::moment;
 use crate::body::Body;
 use crate::call::Call;
 use crate::detach::Detach;
-use crate::hijack::{self, Framing, Takeover};
+use crate::hijack::{self, Attached, Framing, Takeover};
 use crate::reply::{self, RAW_STREAM, Reply};
 use crate::stdcopy;
 
@@ -145,8 +146,10 @@ async fn attach_session(call: &Call) -> Result<Takeover, ApiError> {
         } else {
             Framing::Multiplexed
         },
-        detach: session.tty.then_some(detach),
-        session,
+        session: Box::pin(ready_now(Attached {
+            detach: session.tty.then_some(detach),
+            session,
+        })),
         on_detach: Box::pin(async move { containers.detached(&id).await }),
     })
 }

@@ -18,10 +18,13 @@ use havre_engine_types::{ContainerConfig, Event, JsonMessage};
 use havre_types::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
 
+/// An exec's process, its detach keys, its container.
+type ExecRecord = (Arc<Process>, String, String);
+
 /// The engine.
 pub(crate) struct Fake {
     pub(crate) containers: Mutex<Vec<Arc<Process>>>,
-    pub(crate) execs: Mutex<BTreeMap<String, (Arc<Process>, String)>>,
+    pub(crate) execs: Mutex<BTreeMap<String, ExecRecord>>,
     pub(crate) images: Mutex<Vec<String>>,
     pub(crate) events: broadcast::Sender<Event>,
     /// What a pull sends; the stream then stays open until the receiver is dropped if `hold` is set.

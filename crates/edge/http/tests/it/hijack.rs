@@ -235,6 +235,18 @@ async fn exec_streams_both_outputs_and_tells_its_code() {
 }
 
 #[tokio::test]
+async fn an_exec_in_a_container_that_ended_is_a_conflict() {
+    let rig = Rig::start().await;
+    let id = exec(&rig, r#"{"Cmd":["both"]}"#).await;
+    assert_eq!(rig.ask("POST /containers/web/kill", "").await.status, 204);
+    let answer = rig.ask(&format!("POST /exec/{id}/start"), "{}").await;
+    let web = rig.fake.find("web").unwrap();
+    let text = format!("container {} is not running", web.id);
+    assert_eq!((answer.status, answer.message()), (409, text));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn an_exec_that_cannot_start_says_so_in_its_stream() {
     let rig = Rig::start().await;
     let id = exec(&rig, r#"{"Cmd":["nope"]}"#).await;

@@ -29,21 +29,21 @@ impl Execs for Fake {
             ..ContainerConfig::default()
         };
         let process = Process::new(id.clone(), String::new(), config);
-        self.execs
-            .lock()
-            .unwrap()
-            .insert(id.clone(), (process, request.detach_keys));
+        self.execs.lock().unwrap().insert(
+            id.clone(),
+            (process, request.detach_keys, parent.id.clone()),
+        );
         Ok(ExecId::parse(&id).unwrap())
     }
 
     async fn start_detached(&self, id: &str, _start: ExecStart) -> ApiResult<()> {
-        let (process, _keys) = self.exec(id)?;
+        let (process, ..) = self.exec(id)?;
         tokio::spawn(process.run());
         Ok(())
     }
 
     async fn start_attached(&self, id: &str, start: ExecStart) -> ApiResult<AttachSession> {
-        let (process, keys) = self.exec(id)?;
+        let (process, keys, _) = self.exec(id)?;
         if process.config.cmd.as_deref() == Some(&["nope".to_owned()]) {
             process.exit.send_replace(Some(127));
             return Err(ApiError::invalid(
@@ -62,12 +62,13 @@ impl Execs for Fake {
     }
 
     async fn inspect(&self, id: &str) -> ApiResult<ExecInspect> {
-        let (process, _keys) = self.exec(id)?;
+        let (process, _, container_id) = self.exec(id)?;
         let exit_code = *process.exit.borrow();
         Ok(ExecInspect {
             id: id.to_owned(),
             running: process.running(),
             exit_code,
+            container_id,
             ..ExecInspect::default()
         })
     }
@@ -83,7 +84,7 @@ impl Execs for Fake {
 }
 
 impl Fake {
-    fn exec(&self, id: &str) -> ApiResult<(Arc<Process>, String)> {
+    fn exec(&self, id: &str) -> ApiResult<(Arc<Process>, String, String)> {
         let execs = self.execs.lock().unwrap();
         execs.get(id).cloned().ok_or_else(|| {
             ApiError::new(ErrorKind::NotFound, format!("No such exec instance: {id}"))
