@@ -50,7 +50,7 @@ impl Template {
                 .missing_key(MissingKey::Error)
                 .funcs(functions(mode, &originals))
                 .parse(text)
-                .map_err(|error| TemplateError(in_go_words(&error.to_string())))
+                .map_err(|error| TemplateError(parse_error(&error.to_string())))
         };
         let (values, headers) = (build(Mode::Values)?, build(Mode::Headers)?);
         Ok(Self {
@@ -95,6 +95,23 @@ fn in_go_words(text: &str) -> String {
             format!("template: :{rest}")
         }
         _ => text.to_owned(),
+    }
+}
+
+/// Errors of parsing name the line but not the column.
+fn parse_error(text: &str) -> String {
+    let text = in_go_words(text);
+    let Some((line, rest)) = text
+        .strip_prefix("template: :")
+        .and_then(|rest| rest.split_once(':'))
+    else {
+        return text;
+    };
+    match rest.split_once(':') {
+        Some((column, cause)) if column.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("template: :{line}:{cause}")
+        }
+        _ => text,
     }
 }
 
@@ -335,7 +352,10 @@ mod tests {
             format!("template parsing error: template: :1:4: executing \"\" at <.A.Nope>: {cause}")
         );
         assert_eq!(at("{{index .A \"x\"}}"), "<no value>");
-        Template::parse("{{.A").unwrap_err();
+        assert_eq!(
+            at("{{.A"),
+            "template parsing error: template: :1: unclosed action"
+        );
     }
 
     #[test]

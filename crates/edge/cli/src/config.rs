@@ -9,9 +9,11 @@ mod ports;
 mod security;
 
 use havre_engine_types::{
-    ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, LogConfig, RestartPolicy,
-    StringMap,
+    ContainerConfig, ContainerCreateRequest, HealthConfig, HostConfig, KeySet, LogConfig,
+    RestartPolicy, StringMap,
 };
+
+use havre_types::Platform;
 
 pub(crate) use env::{Environment, collect as collect_env};
 
@@ -76,6 +78,12 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
             )));
         }
     };
+    let platform = matches.text_or_empty("platform");
+    if !platform.is_empty() {
+        Platform::parse(platform).map_err(|error| {
+            ConfigError::problem(format!("error parsing specified platform: {error}"))
+        })?;
+    }
     let mut config = container_config(matches, environment)?;
     let mut host = host_config(matches)?;
     mounts::apply(matches, &mut config, &mut host)?;
@@ -85,7 +93,7 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
     let networking_config = networks::apply(matches, &mut host)?;
     Ok(CreatePlan {
         name: matches.text_or_empty("name").to_owned(),
-        platform: matches.text_or_empty("platform").to_owned(),
+        platform: platform.to_owned(),
         request: ContainerCreateRequest {
             config,
             host_config: Some(host),
@@ -115,10 +123,11 @@ fn container_config(matches: &Matches, environment: &Environment) -> Result<Cont
         tty: matches.on("tty"),
         open_stdin: interactive,
         stdin_once: interactive && stdin,
-        env: Some(env::collect(matches, environment)?),
+        env: Some(env::collect(matches, environment)?).filter(|env| !env.is_empty()),
         cmd: (!command.is_empty()).then_some(command),
         healthcheck: healthcheck(matches)?,
         image,
+        volumes: Some(KeySet::new()),
         working_dir: text("workdir"),
         entrypoint: matches.text("entrypoint").map(|word| vec![word.to_owned()]),
         labels: Some(env::labels(matches)?),
@@ -219,11 +228,11 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
         volume_driver: text("volume-driver"),
         volumes_from: words("volumes-from"),
         annotations: some_map(matches, "annotation"),
-        cap_add: words("cap-add"),
-        cap_drop: words("cap-drop"),
-        dns: words("dns"),
-        dns_options: some_words_of(matches, &["dns-option", "dns-opt"]),
-        dns_search: words("dns-search"),
+        cap_add: capabilities(matches, "cap-add"),
+        cap_drop: capabilities(matches, "cap-drop"),
+        dns: Some(all_words(matches, &["dns"])),
+        dns_options: Some(all_words(matches, &["dns-option", "dns-opt"])),
+        dns_search: Some(all_words(matches, &["dns-search"])),
         extra_hosts: extra_hosts(matches)?,
         group_add: words("group-add"),
         ipc_mode: text("ipc"),
@@ -234,7 +243,7 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
         readonly_rootfs: matches.on("read-only"),
         storage_opt: some_map(matches, "storage-opt"),
         shm_size: bytes("shm-size"),
-        sysctls: some_map(matches, "sysctl"),
+        sysctls: sysctls(matches)?,
         runtime: text("runtime"),
         isolation: text("isolation"),
         cpu_shares: int("cpu-shares"),
@@ -253,11 +262,9 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
         cpuset_mems: text("cpuset-mems"),
         memory_reservation: bytes("memory-reservation"),
         memory_swap: bytes("memory-swap"),
-        memory_swappiness: swappiness,
-        oom_kill_disable: matches
-            .has("oom-kill-disable")
-            .then(|| matches.on("oom-kill-disable")),
-        pids_limit: matches.int("pids-limit"),
+        memory_swappiness: Some(swappiness.unwrap_or(-1)),
+        oom_kill_disable: Some(matches.on("oom-kill-disable")),
+        pids_limit: Some(int("pids-limit")),
         cpu_count: int("cpu-count"),
         cpu_percent: int("cpu-percent"),
         io_maximum_iops: uint("io-maxiops"),
@@ -309,6 +316,43 @@ fn log_config(matches: &Matches) -> Result<LogConfig> {
     })
 }
 
+/// Capabilities as `CAP_SYS_ADMIN`; `ALL` stays.
+fn capabilities(matches: &Matches, flag: &str) -> Option<Vec<String>> {
+    let full = |name: String| match name.trim().to_uppercase() {
+        name if name == "ALL" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    Some(some_words(matches, flag)?.into_iter().map(full).collect())
+}
+
+/// Only parameters that belong to a namespace of the container may be set
+/// (<https://docs.docker.com/reference/cli/docker/container/run/#sysctl>).
+fn sysctls(matches: &Matches) -> Result<Option<StringMap>> {
+    const NAMESPACED: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let allowed = |name: &str| {
+        NAMESPACED.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.")
+    };
+    for text in matches.list("sysctl") {
+        if !text.split_once('=').is_some_and(|(name, _)| allowed(name)) {
+            return Err(ConfigError::invalid(
+                "--sysctl",
+                text,
+                format!("sysctl '{text}' is not allowed"),
+            ));
+        }
+    }
+    Ok(some_map(matches, "sysctl"))
+}
+
 /// `host:ip`, or `host=ip`, with the address of the host as `host-gateway`.
 fn extra_hosts(matches: &Matches) -> Result<Option<Vec<String>>> {
     let mut hosts = Vec::new();
@@ -335,16 +379,15 @@ fn extra_hosts(matches: &Matches) -> Result<Option<Vec<String>>> {
 }
 
 fn some_words(matches: &Matches, name: &str) -> Option<Vec<String>> {
-    some_words_of(matches, &[name])
+    Some(all_words(matches, &[name])).filter(|words| !words.is_empty())
 }
 
-fn some_words_of(matches: &Matches, names: &[&str]) -> Option<Vec<String>> {
-    let words: Vec<String> = names
+fn all_words(matches: &Matches, names: &[&str]) -> Vec<String> {
+    names
         .iter()
         .flat_map(|name| matches.list(name))
         .map(str::to_owned)
-        .collect();
-    (!words.is_empty()).then_some(words)
+        .collect()
 }
 
 /// `key=value` pairs; a key alone has an empty value.

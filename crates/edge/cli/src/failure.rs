@@ -1,5 +1,7 @@
 //! How a command ends badly: what is printed on standard error, and the exit code.
 
+use std::io;
+
 use havre_client::ClientError;
 use havre_types::chain;
 
@@ -92,6 +94,16 @@ impl From<ClientError> for Failure {
 /// All went well unless something is in the list.
 pub(crate) fn all(failures: Vec<Failure>) -> Outcome {
     Failure::join(failures).map_or(Ok(()), Err)
+}
+
+/// An error of the operating system in Go's words, for the ones that people meet.
+pub(crate) fn os_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -272,6 +272,9 @@ fn set(flag: &Flag, value: String, matches: &mut Matches) -> Result<(), FlagErro
 
 fn check(kind: Kind, value: &str) -> Result<(), String> {
     match kind {
+        Kind::Many("filter") if !value.is_empty() && !value.contains('=') => {
+            Err("bad format of filter (expected name=value)".to_owned())
+        }
         Kind::Text | Kind::Many(_) => Ok(()),
         Kind::Bool => match parse_bool(value) {
             Some(_) => Ok(()),

@@ -30,19 +30,7 @@ pub(crate) fn write(
         }
         return Ok(());
     }
-    let (template, table) = match format {
-        "" | "table" => (default, true),
-        custom => match custom.strip_prefix("table") {
-            Some(rest) => (rest, true),
-            None => (custom, false),
-        },
-    };
-    let template = template
-        .trim_matches(' ')
-        .replace("\\t", "\t")
-        .replace("\\n", "\n");
-    let template = Template::parse(&template.replace(".Label ", &format!("index .{LABELS} ")))
-        .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
+    let (template, table) = parse(format, default)?;
     let render = |row: Row| {
         template
             .render(&Value::Object(row))
@@ -69,6 +57,33 @@ pub(crate) fn write(
         text
     });
     Ok(())
+}
+
+/// Whether a format can be used, before anything is asked of the engine.
+pub(crate) fn check(format: &str) -> Outcome {
+    if format == "json" {
+        Ok(())
+    } else {
+        parse(format, "").map(drop)
+    }
+}
+
+/// The template of a format, and whether its output is a table.
+fn parse(format: &str, default: &str) -> Outcome<(Template, bool)> {
+    let (template, table) = match format {
+        "" | "table" => (default, true),
+        custom => match custom.strip_prefix("table") {
+            Some(rest) => (rest, true),
+            None => (custom, false),
+        },
+    };
+    let template = template
+        .trim_matches(' ')
+        .replace("\\t", "\t")
+        .replace("\\n", "\n");
+    let template = Template::parse(&template.replace(".Label ", &format!("index .{LABELS} ")))
+        .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
+    Ok((template, table))
 }
 
 /// `{{json .}}` of a row: keys sorted, without those that only templates need.

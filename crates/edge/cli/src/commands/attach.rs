@@ -212,7 +212,7 @@ async fn start_all(app: &mut App, matches: &Matches) -> Outcome {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "failed to start containers: {}",
+        "Error: failed to start containers: {}",
         failed.join(", ")
     )))
 }

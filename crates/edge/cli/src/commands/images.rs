@@ -10,7 +10,7 @@ use tokio::fs::File;
 
 use super::ps::{created_at, filters};
 use crate::app::App;
-use crate::failure::{self, Failure, Outcome};
+use crate::failure::{self, Failure, Outcome, os_text};
 use crate::flags::Matches;
 use crate::table::{self, Row, Titles};
 use crate::ui::Output;
@@ -235,16 +235,18 @@ pub(super) async fn tag(app: &mut App, matches: &Matches) -> Outcome {
     let [source, target] = matches.args.as_slice() else {
         return Ok(());
     };
-    let fail = |error: havre_types::ReferenceError| Failure::new(error.to_string());
-    let target = Reference::parse_normalized(target)
-        .map_err(fail)?
-        .with_default_tag();
+    let name = Reference::parse_normalized(target).map_err(|error| {
+        Failure::new(format!(
+            "Error parsing reference: {target:?} is not a valid repository/tag: {error}"
+        ))
+    })?;
+    let target = name.with_default_tag();
     if target.digest().is_some() {
         return Err(Failure::new(
             "refusing to create a tag with a digest reference",
         ));
     }
-    let repository = target.familiar_name();
+    let repository = target.name();
     Ok(app
         .client
         .image_tag(source, &repository, target.tag().unwrap_or_default())
@@ -288,11 +290,8 @@ pub(super) async fn import(app: &mut App, matches: &Matches) -> Outcome {
         .text("message", matches.text_or_empty("message"))
         .text("platform", matches.text_or_empty("platform"));
     if let Some(name) = matches.args.get(1) {
-        let name =
-            Reference::parse_normalized(name).map_err(|error| Failure::new(error.to_string()))?;
-        query = query
-            .text("repo", &name.familiar_name())
-            .text("tag", name.tag().unwrap_or_default());
+        Reference::parse_normalized(name).map_err(|error| Failure::new(error.to_string()))?;
+        query = query.text("repo", name);
     }
     for change in matches.list("change") {
         query = query.text("changes", change);
@@ -320,7 +319,7 @@ fn stdin() -> Outcome<File> {
 async fn open(path: &str) -> Outcome<File> {
     File::open(path)
         .await
-        .map_err(|error| Failure::new(format!("open {path}: {error}")))
+        .map_err(|error| Failure::new(format!("open {path}: {}", os_text(&error))))
 }
 
 #[cfg(test)]

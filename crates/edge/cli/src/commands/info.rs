@@ -25,7 +25,14 @@ pub(super) async fn info(app: &mut App, matches: &Matches) -> Outcome {
     if format.is_empty() {
         app.ui.print(&format!("Client: Havre\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n\nServer:\n"));
     }
-    let mut value = app.client.info().await?;
+    let mut value = match app.client.info().await {
+        Err(error) if format.is_empty() => {
+            app.ui
+                .complain(&format!("ERROR: {}", Failure::from(error).message));
+            return Err(Failure::new("errors pretty printing info"));
+        }
+        other => other?,
+    };
     if format.is_empty() {
         let info: SystemInfo =
             gojson::from_value(value).map_err(|error| Failure::new(error.to_string()))?;

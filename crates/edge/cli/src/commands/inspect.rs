@@ -36,6 +36,7 @@ pub(super) async fn any(app: &mut App, matches: &Matches) -> Outcome {
             "unknown type: {kind:?}: must be one of \"{valid}\""
         )));
     }
+    let template = template(matches)?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &matches.args {
@@ -44,11 +45,12 @@ pub(super) async fn any(app: &mut App, matches: &Matches) -> Outcome {
             Err(failure) => failures.push(failure),
         }
     }
-    show(app, matches, &found, failures)
+    show(app, matches, template.as_ref(), &found, failures)
 }
 
 /// `container inspect CONTAINER…`
 pub(super) async fn containers(app: &mut App, matches: &Matches) -> Outcome {
+    let template = template(matches)?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &matches.args {
@@ -57,11 +59,12 @@ pub(super) async fn containers(app: &mut App, matches: &Matches) -> Outcome {
             Err(error) => failures.push(error.into()),
         }
     }
-    show(app, matches, &found, failures)
+    show(app, matches, template.as_ref(), &found, failures)
 }
 
 /// `image inspect IMAGE…`
 pub(super) async fn images(app: &mut App, matches: &Matches) -> Outcome {
+    let template = template(matches)?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &matches.args {
@@ -74,7 +77,7 @@ pub(super) async fn images(app: &mut App, matches: &Matches) -> Outcome {
             Err(error) => failures.push(error.into()),
         }
     }
-    show(app, matches, &found, failures)
+    show(app, matches, template.as_ref(), &found, failures)
 }
 
 async fn find(app: &App, name: &str, kind: &str, size: bool) -> Outcome<Value> {
@@ -109,28 +112,44 @@ fn is_other_kind(error: &havre_client::ClientError) -> bool {
     }
 }
 
-fn show(app: &mut App, matches: &Matches, found: &[Value], mut failures: Vec<Failure>) -> Outcome {
+/// The template of `--format`; `None` for JSON of any kind.
+fn template(matches: &Matches) -> Outcome<Option<Template>> {
     match matches.text_or_empty("format") {
-        "" => app.ui.line(&indented(found)),
-        "json" => app
-            .ui
-            .line(&serde_json::to_string(found).unwrap_or_default()),
-        text => {
-            let template = Template::parse(text)
-                .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
-            let mut output = String::new();
-            for value in found {
-                match template.render(value) {
-                    Ok(rendered) => {
-                        output.push_str(&rendered);
-                        output.push('\n');
-                    }
-                    Err(error) => failures.push(Failure::new(error.to_string())),
-                }
+        "" | "json" => Ok(None),
+        text => match Template::parse(text) {
+            Ok(template) => Ok(Some(template)),
+            Err(error) => Err(Failure::with_code(error.to_string(), BAD_TEMPLATE)),
+        },
+    }
+}
+
+fn show(
+    app: &mut App,
+    matches: &Matches,
+    template: Option<&Template>,
+    found: &[Value],
+    mut failures: Vec<Failure>,
+) -> Outcome {
+    let Some(template) = template else {
+        let compact = matches.text_or_empty("format") == "json";
+        app.ui.line(&if compact {
+            serde_json::to_string(found).unwrap_or_default()
+        } else {
+            indented(found)
+        });
+        return failure::all(failures);
+    };
+    let mut output = String::new();
+    for value in found {
+        match template.render(value) {
+            Ok(rendered) => {
+                output.push_str(&rendered);
+                output.push('\n');
             }
-            app.ui.print(if output.is_empty() { "\n" } else { &output });
+            Err(error) => failures.push(Failure::new(error.to_string())),
         }
     }
+    app.ui.print(if output.is_empty() { "\n" } else { &output });
     failure::all(failures)
 }
 

@@ -36,6 +36,13 @@ const TITLES: Titles = &[
 pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
     let filters = filters(matches)?;
     let format = matches.text_or_empty("format");
+    table::check(format).map_err(|failure| {
+        Failure::new(
+            failure
+                .message
+                .replace("template parsing error", "failed to parse template"),
+        )
+    })?;
     let quiet = matches.on("quiet");
     let last = matches.int("last").filter(|n| *n >= 0);
     let limit = if matches.on("latest") && last.is_none() {
@@ -77,7 +84,7 @@ pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
 /// The `--filter` flags.
 pub(super) fn filters(matches: &Matches) -> Outcome<Filters> {
     let mut filters = Filters::default();
-    for text in matches.list("filter") {
+    for text in matches.list("filter").filter(|text| !text.is_empty()) {
         filters
             .add_flag(text)
             .map_err(|error| Failure::with_code(error.to_string(), 125))?;

@@ -65,7 +65,7 @@ async fn send(
         None => reference.tag().unwrap_or_default(),
     };
     let query = Query::new()
-        .text("fromImage", &reference.familiar_name())
+        .text("fromImage", &reference.name())
         .text("tag", tag)
         .text("platform", platform);
     let mut stream = match app.client.image_pull(&query, None).await {

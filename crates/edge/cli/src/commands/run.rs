@@ -26,9 +26,7 @@ pub(super) async fn create(
     matches: &Matches,
 ) -> Outcome {
     let plan = plan(app, command, path, matches)?;
-    let id = create_container(app, &plan)
-        .await
-        .map_err(|failure| failure.of_run(path))?;
+    let id = create_container(app, &plan).await?;
     app.ui.line(&id);
     Ok(())
 }
@@ -45,7 +43,7 @@ pub(super) async fn run(
     if matches.on("detach") {
         if matches.has("attach") {
             let text = "conflicting options: cannot specify both --attach and --detach";
-            return Err(Failure::with_code(text, ENGINE_FAILED).of_run(path));
+            return Err(Failure::new(text));
         }
         let config = &mut plan.request.config;
         (

@@ -1,7 +1,7 @@
 //! Devices, rates of block I/O, ulimits and GPUs.
 
 use havre_engine_types::{
-    DeviceMapping, DeviceRequest, HostConfig, ThrottleDevice, Ulimit, WeightDevice,
+    DeviceMapping, DeviceRequest, HostConfig, StringMap, ThrottleDevice, Ulimit, WeightDevice,
 };
 use havre_types::size;
 
@@ -29,14 +29,14 @@ const ULIMITS: [&str; 16] = [
 ];
 
 pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<()> {
-    host.devices = some(matches.list("device").map(device).collect::<Result<_>>()?);
+    host.devices = Some(matches.list("device").map(device).collect::<Result<_>>()?);
     host.device_cgroup_rules = some(
         matches
             .list("device-cgroup-rule")
             .map(cgroup_rule)
             .collect::<Result<_>>()?,
     );
-    host.blkio_weight_device = some(
+    host.blkio_weight_device = Some(
         matches
             .list("blkio-weight-device")
             .map(weight)
@@ -46,7 +46,7 @@ pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<()> {
     host.blkio_device_write_bps = rates(matches, "device-write-bps", bytes)?;
     host.blkio_device_read_iops = rates(matches, "device-read-iops", number)?;
     host.blkio_device_write_iops = rates(matches, "device-write-iops", number)?;
-    host.ulimits = some(ulimits(matches)?);
+    host.ulimits = Some(ulimits(matches)?);
     host.device_requests = some(matches.list("gpus").map(gpus).collect::<Result<_>>()?);
     Ok(())
 }
@@ -60,6 +60,7 @@ fn device(text: &str) -> Result<DeviceMapping> {
     let is_mode = |part: &str| !part.is_empty() && part.bytes().all(|b| b"rwm".contains(&b));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match parts.as_slice() {
+        [""] => return Err(ConfigError::problem("bad format for path: ")),
         [source] => (*source, *source, "rwm"),
         [source, mode] if is_mode(mode) => (*source, *source, *mode),
         [source, target] => (*source, *target, "rwm"),
@@ -129,7 +130,7 @@ fn rates(
             rate,
         });
     }
-    Ok(some(rates))
+    Ok(Some(rates))
 }
 
 fn path_and_value(text: &str) -> std::result::Result<(&str, &str), String> {
@@ -193,6 +194,7 @@ fn gpus(text: &str) -> Result<DeviceRequest> {
     let invalid = |cause: String| ConfigError::invalid("--gpus", text, cause);
     let mut request = DeviceRequest {
         count: 1,
+        options: Some(StringMap::new()),
         ..DeviceRequest::default()
     };
     let mut capabilities = vec!["gpu".to_owned()];
@@ -205,7 +207,7 @@ fn gpus(text: &str) -> Result<DeviceRequest> {
             ("count", value) => {
                 let cause = |_no_number| {
                     invalid(format!(
-                        "invalid count ({value}): value must be either \"all\" or an integer"
+                        "invalid count ({value}): value must be either \"all\" or an integer: invalid syntax"
                     ))
                 };
                 request.count = value.parse().map_err(cause)?;

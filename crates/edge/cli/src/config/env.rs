@@ -1,11 +1,12 @@
 //! Environment variables and labels, from flags and from files.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use havre_engine_types::StringMap;
 
 use super::{ConfigError, Result};
+use crate::failure::os_text;
 use crate::flags::Matches;
 
 /// The environment of this process, which `-e NAME` reads.
@@ -83,7 +84,8 @@ fn checked_name(name: &str) -> Result<&str> {
 
 /// The lines of a file that say something: without blank ones, comments, leading blanks and a byte order mark.
 fn lines_of(path: &str) -> Result<Vec<String>> {
-    let problem = |error: std::io::Error| ConfigError::problem(error.to_string());
+    let problem =
+        |error: io::Error| ConfigError::problem(format!("open {path}: {}", os_text(&error)));
     let file = fs_err::File::open(path).map_err(problem)?;
     let mut text = String::new();
     file.take(FILE_MAX + 1)

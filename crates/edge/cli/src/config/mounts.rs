@@ -53,9 +53,11 @@ fn volume(text: &str) -> Result<Volume> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts.as_slice() {
         [""] => Err(ConfigError::problem("invalid empty volume spec")),
+        [] => Err(ConfigError::problem("invalid empty volume spec")),
         [target] => Ok(Volume::Anonymous((*target).to_owned())),
         [_, ""] | [_, "", _] | ["", ..] => Err(invalid("empty section between colons")),
-        [source, rest @ ..] if rest.len() <= 2 => {
+        // How many sections there may be is the engine's question.
+        [source, rest @ ..] => {
             let source = if source.starts_with('.') {
                 let path =
                     std::path::absolute(source).map_err(|error| invalid(&error.to_string()))?;
@@ -65,7 +67,6 @@ fn volume(text: &str) -> Result<Volume> {
             };
             Ok(Volume::Bind(format!("{source}:{}", rest.join(":"))))
         }
-        _ => Err(invalid("too many colons")),
     }
 }
 

@@ -11,6 +11,9 @@ use crate::flags::Matches;
 pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<NetworkingConfig> {
     let mut networks = Vec::new();
     for text in matches.list("network").chain(matches.list("net")) {
+        if text.is_empty() {
+            return Err(ConfigError::problem("no name set for network"));
+        }
         networks
             .push(network(text).map_err(|cause| ConfigError::invalid("--network", text, cause))?);
     }
@@ -28,9 +31,14 @@ pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<Networki
     for (at, (name, mut settings)) in networks.into_iter().enumerate() {
         if at == 0 {
             add_flags(matches, &mut settings);
+            if !matches!(name.as_str(), "default" | "bridge") {
+                settings.links = super::some_words(matches, "link");
+            }
             host.network_mode.clone_from(&name);
         }
-        endpoints.insert(name, settings);
+        if !is_namespace_mode(&name) {
+            endpoints.insert(name, settings);
+        }
     }
     Ok(NetworkingConfig {
         endpoints_config: Some(endpoints),
@@ -54,7 +62,6 @@ fn add_flags(matches: &Matches, settings: &mut EndpointSettings) {
         .chain(aliases)
         .collect();
     settings.aliases = (!aliases.is_empty()).then_some(aliases);
-    settings.links = super::some_words(matches, "link");
     if let Some(address) = matches.text("mac-address") {
         address.clone_into(&mut settings.mac_address);
     }

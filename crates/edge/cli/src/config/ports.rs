@@ -14,13 +14,11 @@ pub(super) fn apply(
     let mut bindings = PortMap::new();
     for text in matches.list("publish") {
         let published = if text.contains('=') {
-            long_form(text)
+            long_form(text).map_err(|cause| ConfigError::invalid("-p, --publish", text, cause))
         } else {
-            short_form(text)
+            short_form(text).map_err(ConfigError::problem)
         };
-        for (port, binding) in
-            published.map_err(|cause| ConfigError::invalid("-p, --publish", text, cause))?
-        {
+        for (port, binding) in published? {
             exposed.insert(port.clone(), Empty {});
             bindings
                 .entry(port)

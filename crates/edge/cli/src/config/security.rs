@@ -53,7 +53,7 @@ fn option(text: &str) -> Result<String> {
         return match text {
             "no-new-privileges" => Ok(text.to_owned()),
             _ => Err(ConfigError::problem(format!(
-                "invalid --security-opt: {text:?}"
+                "Invalid --security-opt: {text:?}"
             ))),
         };
     };
