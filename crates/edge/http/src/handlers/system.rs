@@ -53,6 +53,16 @@ pub(super) async fn version(call: &Call) -> Reply {
             details.insert("MinAPIVersion".to_owned(), version.min_api_version.clone());
         }
     }
+    // The docker CLI shows the component's versions, not those above.
+    let engine = version
+        .components
+        .iter_mut()
+        .find(|part| part.name == "Engine");
+    if let Some(engine) = engine {
+        let details = engine.details.get_or_insert_default();
+        details.insert("ApiVersion".to_owned(), version.api_version.clone());
+        details.insert("MinAPIVersion".to_owned(), version.min_api_version.clone());
+    }
     reply::json(StatusCode::OK, &version)
 }
 

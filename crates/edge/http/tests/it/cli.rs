@@ -132,6 +132,8 @@ async fn lists_and_versions() {
     )
     .await;
     assert!(done.out.starts_with("0.0-test 1."), "{done:?}");
+    let done = sh(&rig, "docker version | grep minimum").await;
+    assert!(done.out.contains("1.56 (minimum version 1.24)"), "{done:?}");
     let done = sh(
         &rig,
         "docker inspect -f '{{.State.Status}}' web; docker inspect none",

@@ -10,9 +10,9 @@ use havre_api_traits::{
     WaitFuture,
 };
 use havre_engine_types::{
-    ContainerCreateRequest, ContainerCreateResponse, ContainerInspect, ContainerSummary, Event,
-    Filters, ImageDeleteItem, ImageHistoryItem, ImageInspect, ImageSummary, JsonMessage,
-    SystemInfo, SystemVersion, WaitResponse,
+    ComponentVersion, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
+    ContainerSummary, Event, Filters, ImageDeleteItem, ImageHistoryItem, ImageInspect,
+    ImageSummary, JsonMessage, SystemInfo, SystemVersion, WaitResponse,
 };
 use tokio::sync::mpsc;
 
@@ -26,8 +26,14 @@ impl System for Fake {
     }
 
     async fn version(&self) -> ApiResult<SystemVersion> {
+        let engine = ComponentVersion {
+            name: "Engine".to_owned(),
+            version: "0.0-test".to_owned(),
+            details: None,
+        };
         Ok(SystemVersion {
             version: "0.0-test".to_owned(),
+            components: vec![engine],
             ..SystemVersion::default()
         })
     }
