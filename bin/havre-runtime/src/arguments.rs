@@ -122,7 +122,11 @@ const COMMANDS: &[(&str, &[Flag])] = &[
 impl Invocation {
     /// The last value given for the flag.
     pub(crate) fn value(&self, name: &str) -> Option<&OsStr> {
-        self.flags.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_os_str())
+        self.flags
+            .iter()
+            .rev()
+            .find(|(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_os_str())
     }
 
     /// The last value, as text.
@@ -135,7 +139,10 @@ impl Invocation {
 
     /// All values given for the flag, in order.
     pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a OsStr> {
-        self.flags.iter().filter(move |(flag, _)| *flag == name).map(|(_, value)| value.as_os_str())
+        self.flags
+            .iter()
+            .filter(move |(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_os_str())
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -154,7 +161,13 @@ impl Invocation {
 /// Takes the words of a command line apart.
 pub(crate) fn parse(words: &[OsString]) -> Result<Invocation> {
     let (flags, rest) = take_flags(words, GLOBAL)?;
-    let given = |name: &str| flags.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+    let given = |name: &str| {
+        flags
+            .iter()
+            .rev()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v.clone())
+    };
     let global = Global {
         root: given("root").map(PathBuf::from),
         log: given("log").map(PathBuf::from),
@@ -175,7 +188,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Invocation> {
     };
     let command = command.to_owned();
     if matches!(command.as_str(), "help" | "version") {
-        return Ok(Invocation { global, command, flags: Vec::new(), words: Vec::new() });
+        return Ok(Invocation {
+            global,
+            command,
+            flags: Vec::new(),
+            words: Vec::new(),
+        });
     }
     let Some((_, known)) = COMMANDS.iter().find(|(name, _)| *name == command) else {
         bail!("unknown command `{command}`");
@@ -195,7 +213,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Invocation> {
         flags.extend(more);
         words = std::iter::once(id).chain(rest).cloned().collect();
     }
-    Ok(Invocation { global, command, flags, words })
+    Ok(Invocation {
+        global,
+        command,
+        flags,
+        words,
+    })
 }
 
 type Taken<'a> = (Vec<(&'static str, OsString)>, &'a [OsString]);
@@ -208,7 +231,12 @@ fn take_flags<'a>(words: &'a [OsString], known: &[Flag]) -> Result<Taken<'a>> {
         if bytes == b"--" {
             return Ok((flags, after));
         }
-        let Some(name) = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-")) else { break };
+        let Some(name) = bytes
+            .strip_prefix(b"--")
+            .or_else(|| bytes.strip_prefix(b"-"))
+        else {
+            break;
+        };
         if name.is_empty() {
             break;
         }
@@ -217,8 +245,9 @@ fn take_flags<'a>(words: &'a [OsString], known: &[Flag]) -> Result<Taken<'a>> {
             None => (Some(name), None),
         };
         let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
-        let Some((full, _, takes)) =
-            known.iter().find(|(full, letter, _)| *full == name || *letter == name)
+        let Some((full, _, takes)) = known
+            .iter()
+            .find(|(full, letter, _)| *full == name || *letter == name)
         else {
             bail!("unknown flag -{name}");
         };
@@ -227,7 +256,9 @@ fn take_flags<'a>(words: &'a [OsString], known: &[Flag]) -> Result<Taken<'a>> {
             (Some(value), _) => OsString::from_vec(value.to_vec()),
             (None, false) => OsString::from("true"),
             (None, true) => {
-                let Some((value, after)) = rest.split_first() else { bail!("-{name} needs a value") };
+                let Some((value, after)) = rest.split_first() else {
+                    bail!("-{name} needs a value")
+                };
                 rest = after;
                 value.clone()
             }
@@ -274,6 +305,10 @@ mod tests {
     fn unknown_words_are_errors() {
         assert_eq!(line("run --nope x").unwrap_err(), "unknown flag -nope");
         assert_eq!(line("nope").unwrap_err(), "unknown command `nope`");
-        assert!(line("--systemd-cgroup run x").unwrap_err().contains("systemd"));
+        assert!(
+            line("--systemd-cgroup run x")
+                .unwrap_err()
+                .contains("systemd")
+        );
     }
 }

@@ -34,8 +34,13 @@ const FORWARDED: [Signal; 9] = [
 /// with the name and the descriptor.
 pub(crate) fn send_console(path: &Path, master: BorrowedFd<'_>) -> Result<()> {
     let describe = || format!("failed to send the terminal to `{}`", path.display());
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .with_context(describe)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .with_context(describe)?;
     let address = SocketAddrUnix::new(path).with_context(describe)?;
     connect(&socket, &address).with_context(describe)?;
     net::send_fds(socket.as_fd(), b"/dev/ptmx", &[master]).with_context(describe)?;
@@ -45,11 +50,16 @@ pub(crate) fn send_console(path: &Path, master: BorrowedFd<'_>) -> Result<()> {
 /// Waits for the process while its terminal, if it has one, is that of this command.
 pub(crate) fn attend(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
     let signals = SignalFd::new(&FORWARDED).context("failed to take over the signals")?;
-    let relay = master.map(Relay::new).transpose().context("failed to set up the terminal")?;
+    let relay = master
+        .map(Relay::new)
+        .transpose()
+        .context("failed to set up the terminal")?;
     let mut input = relay.is_some();
     loop {
-        let mut fds =
-            vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(&child.pidfd, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
         if let Some(relay) = &relay {
             fds.push(PollFd::new(&relay.master, PollFlags::IN));
             if input {
@@ -77,14 +87,19 @@ pub(crate) fn attend(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
             if let Some(relay) = &relay {
                 relay.drain();
             }
-            return Ok(child.wait().context("failed to wait for the container")?.status());
+            return Ok(child
+                .wait()
+                .context("failed to wait for the container")?
+                .status());
         }
     }
 }
 
 fn forward(signals: &SignalFd, child: &Child, relay: Option<&Relay>) -> Result<()> {
     while let Some(info) = signals.read().context("failed to read a signal")? {
-        let Some(signal) = from_raw(info.signal) else { continue };
+        let Some(signal) = from_raw(info.signal) else {
+            continue;
+        };
         match relay {
             Some(relay) if signal == Signal::WINCH => relay.resize(),
             _ => match pidfd_send_signal(&child.pidfd, signal) {

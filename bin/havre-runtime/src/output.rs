@@ -13,7 +13,11 @@ use crate::arguments::Invocation;
 /// Writes a result. A reader that went away is not an error.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+    if out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
         // Nobody reads.
     }
 }
@@ -31,18 +35,29 @@ pub(crate) fn fail(invocation: Option<&Invocation>, error: &Error) -> ExitCode {
     let plain = format!("time={time:?} level=error msg={text:?}\n");
     let log = invocation.and_then(|invocation| invocation.global.log.as_ref());
     if let Some(path) = log {
-        let json = invocation.is_some_and(|i| i.global.log_format.as_deref() == Some(OsStr::new("json")));
+        let json =
+            invocation.is_some_and(|i| i.global.log_format.as_deref() == Some(OsStr::new("json")));
         let line = if json {
             format!("{}\n", json!({"level": "error", "msg": text, "time": time}))
         } else {
             plain.clone()
         };
-        let file = fs_err::OpenOptions::new().create(true).append(true).open(path);
-        if file.and_then(|mut file| file.write_all(line.as_bytes())).is_err() {
+        let file = fs_err::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path);
+        if file
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .is_err()
+        {
             // Standard error still has it.
         }
     }
-    let shown = if log.is_some() { format!("{text}\n") } else { plain };
+    let shown = if log.is_some() {
+        format!("{text}\n")
+    } else {
+        plain
+    };
     if std::io::stderr().write_all(shown.as_bytes()).is_err() {
         // Nobody reads.
     }

@@ -14,16 +14,20 @@ use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fcntl_get_seals, fstatvfs, ope
 /// return, but starts over.
 pub(crate) fn executable() -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let exe = open(c"/proc/self/exe", flags, Mode::empty()).context("failed to open /proc/self/exe")?;
+    let exe =
+        open(c"/proc/self/exe", flags, Mode::empty()).context("failed to open /proc/self/exe")?;
     let status = fstatvfs(&exe).context("failed to look at /proc/self/exe")?;
     let sealed =
         || fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::WRITE));
     if status.f_flag.contains(StatVfsMountFlags::RDONLY) || sealed() {
         return Ok(());
     }
-    let clone = fd::self_exe_readonly().context("failed to make a read-only copy of the runtime")?;
+    let clone =
+        fd::self_exe_readonly().context("failed to make a read-only copy of the runtime")?;
     let text = |text: &OsStr| CString::new(text.as_bytes());
-    let argv: Vec<_> = args_os().map(|word| text(&word)).collect::<Result<_, _>>()?;
+    let argv: Vec<_> = args_os()
+        .map(|word| text(&word))
+        .collect::<Result<_, _>>()?;
     let mut env = Vec::new();
     for (name, value) in vars_os() {
         let mut entry = name;

@@ -49,7 +49,9 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(root: Option<&Path>) -> Self {
-        Self { root: root.unwrap_or(Path::new("/run/havre-runtime")).to_owned() }
+        Self {
+            root: root.unwrap_or(Path::new("/run/havre-runtime")).to_owned(),
+        }
     }
 
     /// Makes the directory of a new container, which reserves its name.
@@ -108,7 +110,9 @@ impl Store {
 
 /// One component of a path, in runc's alphabet.
 fn check_id(id: &str) -> Result<()> {
-    let letters = id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.'));
+    let letters = id
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.'));
     if id.is_empty() || !letters || matches!(id, "." | "..") {
         bail!("invalid container ID format: {id:?}");
     }
@@ -185,10 +189,17 @@ impl Entry {
             _ => return Status::Stopped,
         }
         let cgroup = Host::detect().and_then(|host| Cgroup::open(&host, &record.cgroup));
-        if cgroup.and_then(|cgroup| cgroup.is_frozen()).unwrap_or(false) {
+        if cgroup
+            .and_then(|cgroup| cgroup.is_frozen())
+            .unwrap_or(false)
+        {
             return Status::Paused;
         }
-        if self.dir.join(GATE).exists() { Status::Created } else { Status::Running }
+        if self.dir.join(GATE).exists() {
+            Status::Created
+        } else {
+            Status::Running
+        }
     }
 
     /// Forgets the container.

@@ -40,7 +40,11 @@ pub(super) fn exec(store: &Store, invocation: &Invocation) -> Result<ExitCode> {
         init_pid,
         spec: &spec,
         process: &process,
-        stdio: if terminal { StdioSpec::Terminal { size: None } } else { StdioSpec::Inherit },
+        stdio: if terminal {
+            StdioSpec::Terminal { size: None }
+        } else {
+            StdioSpec::Inherit
+        },
         cgroup: Some(&cgroup),
         gate: Gate::Open,
         preserve_fds: preserve_fds(invocation)?,
@@ -71,14 +75,22 @@ fn process(spec: &Spec, invocation: &Invocation) -> Result<Process> {
         .words
         .iter()
         .skip(1)
-        .map(|word| word.to_str().map(str::to_owned).context("an argument is not text"))
+        .map(|word| {
+            word.to_str()
+                .map(str::to_owned)
+                .context("an argument is not text")
+        })
         .collect::<Result<_>>()?;
     if words.is_empty() {
         bail!("process args cannot be empty");
     }
     set(&mut value, "args", json!(words));
     set(&mut value, "terminal", json!(invocation.has("tty")));
-    for (flag, key) in [("cwd", "cwd"), ("process-label", "selinuxLabel"), ("apparmor", "apparmorProfile")] {
+    for (flag, key) in [
+        ("cwd", "cwd"),
+        ("process-label", "selinuxLabel"),
+        ("apparmor", "apparmorProfile"),
+    ] {
         if let Some(text) = invocation.text(flag)? {
             set(&mut value, key, json!(text));
         }
@@ -88,15 +100,27 @@ fn process(spec: &Spec, invocation: &Invocation) -> Result<Process> {
     }
     extend(&mut value, "/env", invocation, "env")?;
     for set in ["bounding", "effective", "permitted"] {
-        extend(&mut value, &format!("/capabilities/{set}"), invocation, "cap")?;
+        extend(
+            &mut value,
+            &format!("/capabilities/{set}"),
+            invocation,
+            "cap",
+        )?;
     }
     if let Some(user) = invocation.text("user")? {
         set(&mut value, "user", user_of(user)?);
     }
     for gid in invocation.values("additional-gids") {
-        let gid: u32 = gid.to_str().unwrap_or_default().parse().context("bad additional gid")?;
+        let gid: u32 = gid
+            .to_str()
+            .unwrap_or_default()
+            .parse()
+            .context("bad additional gid")?;
         if let Some(user) = value.pointer_mut("/user") {
-            let mut gids = user.get("additionalGids").cloned().unwrap_or_else(|| json!([]));
+            let mut gids = user
+                .get("additionalGids")
+                .cloned()
+                .unwrap_or_else(|| json!([]));
             if let Some(list) = gids.as_array_mut() {
                 list.push(json!(gid));
             }
@@ -116,7 +140,10 @@ fn set(value: &mut Value, key: &str, to: Value) {
 fn extend(value: &mut Value, pointer: &str, invocation: &Invocation, flag: &str) -> Result<()> {
     let mut more = Vec::new();
     for text in invocation.values(flag) {
-        more.push(json!(text.to_str().with_context(|| format!("--{flag} is not text"))?));
+        more.push(json!(
+            text.to_str()
+                .with_context(|| format!("--{flag} is not text"))?
+        ));
     }
     if more.is_empty() {
         return Ok(());
@@ -125,7 +152,11 @@ fn extend(value: &mut Value, pointer: &str, invocation: &Invocation, flag: &str)
     let Some(parent) = value.pointer_mut(parent) else {
         bail!("the container's process has no list for --{flag}");
     };
-    let mut list = parent.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut list = parent
+        .get(key)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     list.extend(more);
     set(parent, key, Value::Array(list));
     Ok(())
@@ -153,7 +184,18 @@ mod tests {
     fn users_are_numbers_in_range() {
         assert_eq!(user_of("1000:50").unwrap(), json!({"uid": 1000, "gid": 50}));
         assert_eq!(user_of("7").unwrap(), json!({"uid": 7, "gid": 0}));
-        for text in ["", "-1", "+1", "0x0", "1e3", "4294967296", "4294967295", "root", "1:", ":1"] {
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "0x0",
+            "1e3",
+            "4294967296",
+            "4294967295",
+            "root",
+            "1:",
+            ":1",
+        ] {
             assert!(user_of(text).is_err(), "{text:?}");
         }
     }

@@ -30,7 +30,10 @@ usage: havre-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND 
 ";
 
 pub(super) fn version() -> String {
-    format!("havre-runtime version {}\nspec: {OCI_VERSION}\n", env!("CARGO_PKG_VERSION"))
+    format!(
+        "havre-runtime version {}\nspec: {OCI_VERSION}\n",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn pretty(value: &Value) -> Result<String> {
@@ -68,7 +71,10 @@ pub(super) fn list(store: &Store, invocation: &Invocation) -> Result<()> {
         }
     }
     if invocation.has("quiet") {
-        let ids: String = records.iter().map(|record| format!("{}\n", record.state.id)).collect();
+        let ids: String = records
+            .iter()
+            .map(|record| format!("{}\n", record.state.id))
+            .collect();
         print(&ids);
         return Ok(());
     }
@@ -95,13 +101,20 @@ fn table(records: &[Record]) -> String {
         ]);
     }
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<_> = (0..5).map(width).collect();
     let mut out = String::new();
     for row in &rows {
-        let cells: Vec<_> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         out.push_str(cells.join("   ").trim_end());
         out.push('\n');
     }
@@ -133,7 +146,11 @@ fn process_line(pid: u32) -> Result<String> {
     let parent = after.split_ascii_whitespace().nth(1).unwrap_or("0");
     let words = fs_err::read(format!("/proc/{pid}/cmdline"))?;
     let command = String::from_utf8_lossy(&words).replace('\0', " ");
-    let command = if command.is_empty() { format!("[{name}]") } else { command };
+    let command = if command.is_empty() {
+        format!("[{name}]")
+    } else {
+        command
+    };
     Ok(format!("{pid:<10} {parent:<10} {}\n", command.trim_end()))
 }
 
@@ -151,12 +168,18 @@ pub(super) fn events(store: &Store, invocation: &Invocation) -> Result<()> {
         return one();
     }
     let text = invocation.text("interval")?.unwrap_or("5s");
-    let seconds: i64 = text.trim_end_matches('s').parse().context("bad value of --interval")?;
+    let seconds: i64 = text
+        .trim_end_matches('s')
+        .parse()
+        .context("bad value of --interval")?;
     let pid = Pid::from_raw(record.state.pid).context("container not running")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("container not running")?;
     loop {
         one()?;
-        let limit = Timespec { tv_sec: seconds.max(1), tv_nsec: 0 };
+        let limit = Timespec {
+            tv_sec: seconds.max(1),
+            tv_nsec: 0,
+        };
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         if poll(&mut fds, Some(&limit)).context("failed to wait")? != 0 {
             return Ok(());
@@ -234,8 +257,9 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Value {
 /// A configuration to start from: a shell with few rights.
 fn example(rootless: bool) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
-    let mut namespaces: Vec<_> =
-        ["pid", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind})).into();
+    let mut namespaces: Vec<_> = ["pid", "ipc", "uts", "mount", "cgroup"]
+        .map(|kind| json!({"type": kind}))
+        .into();
     namespaces.push(json!({"type": if rootless { "user" } else { "network" }}));
     let mut linux = json!({
         "namespaces": namespaces,
@@ -249,8 +273,10 @@ fn example(rootless: bool) -> Value {
         ],
     });
     if rootless {
-        let (uid, gid) =
-            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (uid, gid) = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
         linux["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
         linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
     } else {

@@ -1,5 +1,6 @@
 //! create, run, start, kill, pause, resume, delete.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,7 +21,10 @@ use crate::store::{Entry, Record, Store};
 use crate::{foreground, protect};
 
 /// How long a killed container may take to end.
-const END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const END: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// The configuration of a bundle.
 struct Bundle {
@@ -52,21 +56,31 @@ impl Bundle {
     }
 
     fn terminal(&self) -> bool {
-        self.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
+        self.spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.terminal())
+            .unwrap_or(false)
     }
 
     fn rootfs(&self) -> PathBuf {
-        self.spec.root().as_ref().map_or_else(|| self.dir.clone(), |root| self.dir.join(root.path()))
+        self.spec
+            .root()
+            .as_ref()
+            .map_or_else(|| self.dir.clone(), |root| self.dir.join(root.path()))
     }
 }
 
 pub(super) fn preserve_fds(invocation: &Invocation) -> Result<u32> {
     let text = invocation.text("preserve-fds")?.unwrap_or("0");
-    text.parse().with_context(|| format!("bad value {text:?} of --preserve-fds"))
+    text.parse()
+        .with_context(|| format!("bad value {text:?} of --preserve-fds"))
 }
 
 pub(super) fn write_pid_file(invocation: &Invocation, pid: Pid) -> Result<()> {
-    let Some(path) = invocation.value("pid-file") else { return Ok(()) };
+    let Some(path) = invocation.value("pid-file") else {
+        return Ok(());
+    };
     let mut next = path.to_owned();
     next.push(".new");
     fs_err::write(&next, pid.as_raw_pid().to_string())?;
@@ -95,15 +109,13 @@ fn make(
     }
 }
 
-fn make_in(
-    entry: &Entry,
-    invocation: &Invocation,
-    bundle: &Bundle,
-    gate: Gate,
-) -> Result<Created> {
+fn make_in(entry: &Entry, invocation: &Invocation, bundle: &Bundle, gate: Gate) -> Result<Created> {
     let host = Host::detect()?;
-    let stdio =
-        if bundle.terminal() { StdioSpec::Terminal { size: None } } else { StdioSpec::Inherit };
+    let stdio = if bundle.terminal() {
+        StdioSpec::Terminal { size: None }
+    } else {
+        StdioSpec::Inherit
+    };
     let id = invocation.id()?;
     let mut created = create_container(&Create {
         id,
@@ -119,7 +131,9 @@ fn make_in(
     .context("unable to start container process")?;
     let state = State::creating(id, &bundle.dir, &bundle.spec);
     let record = Record::new(state, created.pid(), created.cgroup(), bundle.rootfs());
-    let recorded = entry.write(&record).and_then(|()| write_pid_file(invocation, created.pid()));
+    let recorded = entry
+        .write(&record)
+        .and_then(|()| write_pid_file(invocation, created.pid()));
     let handed = recorded.and_then(|()| hand_out_console(invocation, &mut created));
     if let Err(error) = handed {
         created.child().kill(Signal::KILL)?;
@@ -131,17 +145,18 @@ fn make_in(
 }
 
 fn hand_out_console(invocation: &Invocation, created: &mut Created) -> Result<()> {
-    let Some(path) = invocation.value("console-socket") else { return Ok(()) };
+    let Some(path) = invocation.value("console-socket") else {
+        return Ok(());
+    };
     match created.console() {
-        Some(master) => {
-            use std::os::fd::AsFd as _;
-            foreground::send_console(Path::new(path), master.as_fd())
-        }
+        Some(master) => foreground::send_console(Path::new(path), master.as_fd()),
         None => bail!("--console-socket was given, but the process has no terminal"),
     }
 }
 
-fn check_console(invocation: &Invocation, terminal: bool, detach: bool) -> Result<()> {
+fn check_console(invocation: &Invocation, bundle: &Bundle) -> Result<()> {
+    let detach = invocation.command == "create" || invocation.has("detach");
+    let terminal = bundle.terminal();
     let socket = invocation.value("console-socket").is_some();
     if detach && terminal && !socket {
         bail!("cannot allocate tty if runc will detach without setting console socket");
@@ -155,7 +170,7 @@ fn check_console(invocation: &Invocation, terminal: bool, detach: bool) -> Resul
 pub(super) fn create(store: &Store, invocation: &Invocation) -> Result<()> {
     protect::executable()?;
     let bundle = Bundle::read(invocation)?;
-    check_console(invocation, bundle.terminal(), true)?;
+    check_console(invocation, &bundle)?;
     let gate = |entry: &Entry| Ok(Gate::Listen(entry.make_gate()?));
     make(store, invocation, &bundle, gate)?;
     Ok(())
@@ -171,7 +186,10 @@ pub(super) fn start(store: &Store, invocation: &Invocation) -> Result<()> {
     }
     open_gate(entry.knock()?)?;
     let spec = entry.spec()?;
-    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+    let hooks = spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.poststart().as_ref());
     let state = record.state.at(Status::Running, record.state.pid);
     Ok(havre_runtime_core::run_hooks("poststart", hooks, &state)?)
 }
@@ -180,7 +198,7 @@ pub(super) fn run(store: &Store, invocation: &Invocation) -> Result<ExitCode> {
     protect::executable()?;
     let bundle = Bundle::read(invocation)?;
     let detach = invocation.has("detach");
-    check_console(invocation, bundle.terminal(), detach)?;
+    check_console(invocation, &bundle)?;
     let (entry, mut created) = make(store, invocation, &bundle, |_| Ok(Gate::Open))?;
     let started = created.poststart();
     if started.is_ok() && detach {
@@ -207,7 +225,11 @@ pub(super) fn run(store: &Store, invocation: &Invocation) -> Result<ExitCode> {
 
 pub(super) fn kill(store: &Store, invocation: &Invocation) -> Result<()> {
     let (_, record) = named(store, invocation)?;
-    let signal = invocation.words.get(1).and_then(|word| word.to_str()).unwrap_or("SIGTERM");
+    let signal = invocation
+        .words
+        .get(1)
+        .and_then(|word| word.to_str())
+        .unwrap_or("SIGTERM");
     let signal = signals::parse(signal)?;
     if invocation.has("all") {
         for pid in cgroup_of(&record)?.procs()? {
@@ -233,7 +255,7 @@ pub(super) fn kill(store: &Store, invocation: &Invocation) -> Result<()> {
 }
 
 /// The first process, seen to be the one that was recorded after it was pinned.
-fn pidfd_of(record: &Record) -> Result<std::os::fd::OwnedFd> {
+fn pidfd_of(record: &Record) -> Result<OwnedFd> {
     let pid = Pid::from_raw(record.state.pid).context("container not running")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("container not running")?;
     if crate::store::start_ticks(record.state.pid) != Some(record.start_ticks) {
@@ -246,7 +268,10 @@ pub(super) fn pause(store: &Store, invocation: &Invocation) -> Result<()> {
     let (_, record) = named(store, invocation)?;
     match record.state.status {
         Status::Running | Status::Created => Ok(cgroup_of(&record)?.freeze()?),
-        _ => bail!("container not running or created: {:?}", record.state.status),
+        _ => bail!(
+            "container not running or created: {:?}",
+            record.state.status
+        ),
     }
 }
 

@@ -64,12 +64,20 @@ fn number(text: &str) -> Option<i32> {
     if let Some(offset) = name.strip_prefix("RTMAX") {
         return in_range(RTMAX, offset);
     }
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
 }
 
 fn in_range(base: i32, offset: &str) -> Option<i32> {
-    let offset: i32 = if offset.is_empty() { 0 } else { offset.parse().ok()? };
-    base.checked_add(offset).filter(|number| (RTMIN..=RTMAX).contains(number))
+    let offset: i32 = if offset.is_empty() {
+        0
+    } else {
+        offset.parse().ok()?
+    };
+    base.checked_add(offset)
+        .filter(|number| (RTMIN..=RTMAX).contains(number))
 }
 
 #[cfg(test)]

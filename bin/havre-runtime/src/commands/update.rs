@@ -49,8 +49,9 @@ fn resources(invocation: &Invocation) -> Result<LinuxResources> {
     };
     for (flag, group, key) in NUMBERS {
         if let Some(text) = invocation.text(flag)? {
-            let number: i64 =
-                text.parse().with_context(|| format!("bad value {text:?} of --{flag}"))?;
+            let number: i64 = text
+                .parse()
+                .with_context(|| format!("bad value {text:?} of --{flag}"))?;
             put(group, key, json!(number));
         }
     }

@@ -1,6 +1,6 @@
 //! The container's cgroup as the child sees it: how to join it, and how to show it inside.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use havre_cgroup::{Birth, Cgroup, Host, Joiner, runtime_defaults};
@@ -20,10 +20,14 @@ pub(crate) fn make(host: &Host, spec: &Spec, id: &str) -> Result<Cgroup, Runtime
         Some(path) if !path.as_os_str().is_empty() => path.clone(),
         _ => PathBuf::from("/").join(id),
     };
-    let mut resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let mut resources = linux
+        .and_then(|linux| linux.resources().clone())
+        .unwrap_or_default();
     restrict_devices(&mut resources);
-    Cgroup::create(host, &path, Some(&resources))
-        .map_err(|source| RuntimeError::Cgroup { what: "create the cgroup", source })
+    Cgroup::create(host, &path, Some(&resources)).map_err(|source| RuntimeError::Cgroup {
+        what: "create the cgroup",
+        source,
+    })
 }
 
 /// Everything is denied that no rule allows, and what every container has is always allowed.
@@ -46,10 +50,15 @@ pub(crate) struct Placement<'a> {
 impl<'a> Placement<'a> {
     pub(crate) fn new(host: Option<&Host>, cgroup: &'a Cgroup) -> Result<Self, RuntimeError> {
         let birth = cgroup.fd();
-        let from = if birth.is_some() { Birth::InGroup } else { Birth::Elsewhere };
-        let joiner = cgroup
-            .joiner(from)
-            .map_err(|source| RuntimeError::Cgroup { what: "open the cgroup", source })?;
+        let from = if birth.is_some() {
+            Birth::InGroup
+        } else {
+            Birth::Elsewhere
+        };
+        let joiner = cgroup.joiner(from).map_err(|source| RuntimeError::Cgroup {
+            what: "open the cgroup",
+            source,
+        })?;
         Ok(Self {
             birth,
             joiner,
@@ -60,7 +69,10 @@ impl<'a> Placement<'a> {
 
     /// Moves the calling process to where it was not born.
     pub(crate) fn join_self(&self) -> Result<(), RuntimeError> {
-        self.joiner.join_current().map_err(std::io::Error::other).step(|| "join the cgroup".to_owned())
+        self.joiner
+            .join_current()
+            .map_err(std::io::Error::other)
+            .step(|| "join the cgroup".to_owned())
     }
 
     /// Shows the container its own part of each hierarchy. A bind mount of that directory does
@@ -82,9 +94,12 @@ impl<'a> Placement<'a> {
         tree::attach(top.as_fd(), target.as_fd()).step(describe)?;
         let top = Root::from_fd(top);
         for (mount, dir) in &self.directories {
-            let Some(name) = mount.file_name().map(PathBuf::from) else { continue };
+            let Some(name) = mount.file_name().map(PathBuf::from) else {
+                continue;
+            };
             self.mount_one(dir, step, |_tree| {
-                top.mkdir_all(&name, Mode::from_raw_mode(0o755)).step(describe)
+                top.mkdir_all(&name, Mode::from_raw_mode(0o755))
+                    .step(describe)
             })?;
             link_parts(&top, &name).step(describe)?;
         }
@@ -95,7 +110,7 @@ impl<'a> Placement<'a> {
         &self,
         dir: &Path,
         step: &MountStep,
-        target: impl FnOnce(&std::os::fd::OwnedFd) -> Result<std::os::fd::OwnedFd, RuntimeError>,
+        target: impl FnOnce(&OwnedFd) -> Result<OwnedFd, RuntimeError>,
     ) -> Result<(), RuntimeError> {
         let describe = || format!("mount the cgroup `{}`", dir.display());
         let tree = tree::bind(dir, false).step(describe)?;

@@ -44,8 +44,12 @@ pub(crate) struct Channel(OwnedFd);
 
 /// The two ends: the runtime's and the child's.
 pub(crate) fn pair() -> io::Result<(Channel, Channel)> {
-    let (a, b) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (a, b) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     Ok((Channel(a), Channel(b)))
 }
 

@@ -110,7 +110,9 @@ fn become_container(init: &Init<'_>, channel: &mut Channel) -> Result<Infallible
 fn enter_namespaces(init: &Init<'_>, channel: &Channel) -> Result<(), RuntimeError> {
     let namespaces = &init.plan.namespaces;
     if namespaces.makes(Kind::User) {
-        channel.need_mappings().step(|| "wait for the user mappings".to_owned())?;
+        channel
+            .need_mappings()
+            .step(|| "wait for the user mappings".to_owned())?;
         become_root()?;
     }
     for (kind, fd) in init.join {
@@ -138,13 +140,19 @@ fn become_root() -> Result<(), RuntimeError> {
     user::setresuid(0).step(|| "become user 0 of the user namespace".to_owned())
 }
 
+/// KEY_POS_ALL: nothing for those who merely have the same user id, such as root of another
+/// container (`man 7 keyrings`).
+const POSSESSOR_ALL: u32 = 0x3f00_0000;
+
 /// Keys of the caller's session must not be readable inside.
 pub(crate) fn join_keyring(id: &str) -> Result<(), RuntimeError> {
     let name = CString::new(format!("_ses.{id}")).unwrap_or_default();
     match keyring::join_new_session(&name) {
         // A kernel without keyrings has nothing to leak.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
-        other => other.map(drop).step(|| "make a session keyring".to_owned()),
+        other => other
+            .and_then(|keyring| keyring.set_permissions(POSSESSOR_ALL))
+            .step(|| "make a session keyring".to_owned()),
     }
 }
 
@@ -162,7 +170,9 @@ fn write_sysctls(plan: &Plan) -> Result<(), RuntimeError> {
     for (path, value) in &plan.sysctls {
         let describe = || format!("set the sysctl {path}");
         let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NOFOLLOW;
-        let file = root.open_at(path.as_ref(), flags, Mode::empty()).step(describe)?;
+        let file = root
+            .open_at(path.as_ref(), flags, Mode::empty())
+            .step(describe)?;
         rustix::io::write(&file, value.as_bytes()).step(describe)?;
     }
     Ok(())
@@ -170,7 +180,8 @@ fn write_sysctls(plan: &Plan) -> Result<(), RuntimeError> {
 
 fn name_host(plan: &Plan) -> Result<(), RuntimeError> {
     if let Some(name) = &plan.hostname {
-        rustix::system::sethostname(name.as_bytes()).step(|| format!("set the hostname `{name}`"))?;
+        rustix::system::sethostname(name.as_bytes())
+            .step(|| format!("set the hostname `{name}`"))?;
     }
     if let Some(name) = &plan.domainname {
         rustix::system::setdomainname(name.as_bytes())
@@ -184,7 +195,9 @@ fn name_host(plan: &Plan) -> Result<(), RuntimeError> {
 fn run_hooks(init: &Init<'_>, channel: &Channel) -> Result<(), RuntimeError> {
     let Some(all) = init.hooks else { return Ok(()) };
     if wants_runtime_hooks(all) {
-        channel.need_hooks().step(|| "wait for the hooks of the runtime".to_owned())?;
+        channel
+            .need_hooks()
+            .step(|| "wait for the hooks of the runtime".to_owned())?;
     }
     let state = init.state.at(Status::Creating, getpid().as_raw_pid());
     hooks::run("createContainer", all.create_container().as_ref(), &state)

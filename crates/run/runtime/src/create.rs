@@ -105,7 +105,9 @@ impl Created {
 
     /// Runs the poststart hooks, for a container made with [`Gate::Open`].
     pub fn poststart(&self) -> Result<(), RuntimeError> {
-        let Some(all) = &self.hooks else { return Ok(()) };
+        let Some(all) = &self.hooks else {
+            return Ok(());
+        };
         let state = self.state.at(Status::Running, self.pid().as_raw_pid());
         hooks::run("poststart", all.poststart().as_ref(), &state)
     }
@@ -139,7 +141,12 @@ pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
         launch(&init, &join, &request.gate)
     });
     match launched {
-        Ok(launched) => Ok(Created { launched, cgroup, state, hooks: spec.hooks().clone() }),
+        Ok(launched) => Ok(Created {
+            launched,
+            cgroup,
+            state,
+            hooks: spec.hooks().clone(),
+        }),
         Err(error) => {
             // The first error is the one to report; a directory that resists is found by the
             // sweep of the engine.
@@ -154,13 +161,20 @@ fn process_plan(request: &Create<'_>) -> Result<ProcessPlan, RuntimeError> {
     let Some(process) = request.spec.process() else {
         return Err(RuntimeError::spec("process", "it is missing"));
     };
-    let seccomp = request.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = request
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
     let mut plan = ProcessPlan::new(process, seccomp)?;
     if let StdioSpec::Terminal { size } = request.stdio {
         plan.terminal = true;
         plan.console_size = size.or(plan.console_size);
     } else if plan.terminal {
-        return Err(RuntimeError::spec("process.terminal", "the caller takes no terminal"));
+        return Err(RuntimeError::spec(
+            "process.terminal",
+            "the caller takes no terminal",
+        ));
     }
     Ok(plan)
 }
@@ -171,7 +185,8 @@ fn root_mounts(mounts: &[RootfsMount], plan: &Plan) -> Result<Vec<MountStep>, Ru
         return Ok(Vec::new());
     }
     if !plan.rootfs.is_dir() {
-        fs_err::create_dir_all(&plan.rootfs).step(|| "make the directory of the root".to_owned())?;
+        fs_err::create_dir_all(&plan.rootfs)
+            .step(|| "make the directory of the root".to_owned())?;
     }
     let step = |mount: &RootfsMount| {
         let mount: Mount = MountBuilder::default()
@@ -220,7 +235,9 @@ impl Attend for Attendant<'_> {
     }
 
     fn hooks(&mut self, pid: Pid) -> Result<(), RuntimeError> {
-        let Some(all) = self.init.hooks else { return Ok(()) };
+        let Some(all) = self.init.hooks else {
+            return Ok(());
+        };
         let state = self.init.state.at(Status::Creating, pid.as_raw_pid());
         hooks::run("prestart", all.prestart().as_ref(), &state)?;
         hooks::run("createRuntime", all.create_runtime().as_ref(), &state)
@@ -240,11 +257,16 @@ fn launch(init: &Init<'_>, join: &Joins, gate: &Gate) -> Result<Launched, Runtim
     let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
     let ours = Cell::new(Some(ours));
     let around = userns::ForChildren::enter(namespaces, join.pid.as_ref())?;
-    let args = CloneArgs { cgroup: init.cgroup.birth, ..CloneArgs::new(flags) };
+    let args = CloneArgs {
+        cgroup: init.cgroup.birth,
+        ..CloneArgs::new(flags)
+    };
     let child = clone3(&args, || child::main(init, theirs, &ours));
     around.leave()?;
     let child = child.step(|| "clone the container process".to_owned())?;
     let ours: Option<Channel> = ours.take();
-    let Some(ours) = ours else { return Err(RuntimeError::Died { how: String::new() }) };
+    let Some(ours) = ours else {
+        return Err(RuntimeError::Died { how: String::new() });
+    };
     Launched::attend(child, ours, gate, &mut Attendant { init })
 }

@@ -30,13 +30,18 @@ pub struct Delete<'a> {
 pub fn delete(request: &Delete<'_>) -> Result<(), RuntimeError> {
     let unmounted = unmount_root(request.bundle, request.spec);
     let removed = match request.cgroup {
-        Some(cgroup) => cgroup
-            .delete()
-            .map_err(|source| RuntimeError::Cgroup { what: "remove the cgroup", source }),
+        Some(cgroup) => cgroup.delete().map_err(|source| RuntimeError::Cgroup {
+            what: "remove the cgroup",
+            source,
+        }),
         None => Ok(()),
     };
     let state = State::creating(request.id, request.bundle, request.spec).at(Status::Stopped, 0);
-    let poststop = request.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    let poststop = request
+        .spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.poststop().as_ref());
     let ran = hooks::run_all("poststop", poststop, &state);
     removed.and(unmounted).and(ran)
 }
@@ -44,7 +49,11 @@ pub fn delete(request: &Delete<'_>) -> Result<(), RuntimeError> {
 /// The tree of a container that had no mount namespace hangs on the host.
 pub(crate) fn unmount_root(bundle: &Path, spec: &Spec) -> Result<(), RuntimeError> {
     let namespaces = Namespaces::of(spec)?;
-    let Some(root) = spec.root().as_ref().filter(|_| !namespaces.has(Kind::Mount)) else {
+    let Some(root) = spec
+        .root()
+        .as_ref()
+        .filter(|_| !namespaces.has(Kind::Mount))
+    else {
         return Ok(());
     };
     let path = bundle.join(root.path());

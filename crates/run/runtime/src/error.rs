@@ -88,14 +88,20 @@ impl RuntimeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Exec { cause: ExecCause::NotFound, .. } => 127,
+            Self::Exec {
+                cause: ExecCause::NotFound,
+                ..
+            } => 127,
             Self::Exec { .. } => 126,
             _ => 128,
         }
     }
 
     pub(crate) fn spec(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Spec { field: field.into(), reason: reason.into() }
+        Self::Spec {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -121,7 +127,10 @@ pub(crate) trait Step<T> {
 
 impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     fn step(self, what: impl FnOnce() -> String) -> Result<T, RuntimeError> {
-        self.map_err(|error| RuntimeError::Step { what: what(), source: error.into() })
+        self.map_err(|error| RuntimeError::Step {
+            what: what(),
+            source: error.into(),
+        })
     }
 }
 
@@ -149,8 +158,14 @@ impl RuntimeError {
             }
             Self::Spec { field, reason } => (TAG_SPEC, 0, vec![field, reason]),
             Self::Unsupported { what } => (TAG_UNSUPPORTED, 0, vec![what]),
-            Self::Step { what, source } => (TAG_STEP, source.raw_os_error().unwrap_or(0), vec![what]),
-            Self::Hook { stage, path, reason } => (TAG_HOOK, 0, vec![stage, path, reason]),
+            Self::Step { what, source } => {
+                (TAG_STEP, source.raw_os_error().unwrap_or(0), vec![what])
+            }
+            Self::Hook {
+                stage,
+                path,
+                reason,
+            } => (TAG_HOOK, 0, vec![stage, path, reason]),
             // These arise before the clone only.
             Self::Cgroup { what, .. } => (TAG_STEP, 0, vec![what]),
             Self::Seccomp(_) => (TAG_STEP, 0, vec!["compile the seccomp profile"]),
@@ -173,22 +188,35 @@ impl RuntimeError {
     /// What the child sent; bytes that make no sense give a `Died`.
     pub(crate) fn decode(bytes: &[u8]) -> Self {
         let Some((&tag, rest)) = bytes.split_first() else {
-            return Self::Died { how: "no message".to_owned() };
+            return Self::Died {
+                how: "no message".to_owned(),
+            };
         };
         let Some((errno, rest)) = rest.split_first_chunk::<4>() else {
-            return Self::Died { how: "a short message".to_owned() };
+            return Self::Died {
+                how: "a short message".to_owned(),
+            };
         };
         let errno = i32::from_le_bytes(*errno);
-        let mut texts = rest.split(|byte| *byte == 0).map(|t| String::from_utf8_lossy(t).into_owned());
+        let mut texts = rest
+            .split(|byte| *byte == 0)
+            .map(|t| String::from_utf8_lossy(t).into_owned());
         let mut text = || texts.next().unwrap_or_default();
         let exec = |cause, message| Self::Exec { cause, message };
         match tag {
             TAG_EXEC_NOT_FOUND => exec(ExecCause::NotFound, text()),
             TAG_EXEC_DENIED => exec(ExecCause::Denied, text()),
             TAG_EXEC_OTHER => exec(ExecCause::Other, text()),
-            TAG_SPEC => Self::Spec { field: text(), reason: text() },
+            TAG_SPEC => Self::Spec {
+                field: text(),
+                reason: text(),
+            },
             TAG_UNSUPPORTED => Self::Unsupported { what: text() },
-            TAG_HOOK => Self::Hook { stage: text(), path: text(), reason: text() },
+            TAG_HOOK => Self::Hook {
+                stage: text(),
+                path: text(),
+                reason: text(),
+            },
             TAG_STEP => {
                 let what = text();
                 let source = match errno {
@@ -197,7 +225,9 @@ impl RuntimeError {
                 };
                 Self::Step { what, source }
             }
-            _ => Self::Died { how: "an unknown message".to_owned() },
+            _ => Self::Died {
+                how: "an unknown message".to_owned(),
+            },
         }
     }
 }
@@ -221,11 +251,16 @@ mod tests {
             RuntimeError::Step { what, source }
                 if what == "mount `proc`" && source.raw_os_error() == Some(libc::EPERM)
         ));
-        let exec = RuntimeError::Exec { cause: ExecCause::NotFound, message: "exec: x".to_owned() };
+        let exec = RuntimeError::Exec {
+            cause: ExecCause::NotFound,
+            message: "exec: x".to_owned(),
+        };
         assert_eq!(travel(&exec).to_string(), "exec: x");
         assert_eq!(travel(&exec).exit_code(), 127);
-        let other =
-            RuntimeError::Step { what: "check".to_owned(), source: io::Error::other("too odd") };
+        let other = RuntimeError::Step {
+            what: "check".to_owned(),
+            source: io::Error::other("too odd"),
+        };
         assert!(
             matches!(travel(&other), RuntimeError::Step { source, .. } if source.to_string() == "too odd")
         );
@@ -234,7 +269,10 @@ mod tests {
     #[test]
     fn damaged_messages_are_an_error_too() {
         for bytes in [&b""[..], b"\x06", b"\xff\0\0\0\0x"] {
-            assert!(matches!(RuntimeError::decode(bytes), RuntimeError::Died { .. }));
+            assert!(matches!(
+                RuntimeError::decode(bytes),
+                RuntimeError::Died { .. }
+            ));
         }
     }
 }

@@ -99,7 +99,10 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
         plan.terminal = true;
         plan.console_size = size.or(plan.console_size);
     } else if plan.terminal {
-        return Err(RuntimeError::spec("process.terminal", "the caller takes no terminal"));
+        return Err(RuntimeError::spec(
+            "process.terminal",
+            "the caller takes no terminal",
+        ));
     }
     let container = Plan::new(request.spec, Path::new("/"))?;
     let has = |kind| container.namespaces.has(kind);
@@ -110,13 +113,18 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
         plan: &plan,
         init,
         namespaces: inside(&has),
-        cgroup: request.cgroup.map(|cgroup| Placement::new(None, cgroup)).transpose()?,
+        cgroup: request
+            .cgroup
+            .map(|cgroup| Placement::new(None, cgroup))
+            .transpose()?,
         personality: container.personality,
     };
     let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
     let ours = Cell::new(Some(ours));
     let child = clone_into(&joining, has(Kind::Pid), theirs, &ours)?;
-    let Some(ours) = ours.take() else { return Err(RuntimeError::Died { how: String::new() }) };
+    let Some(ours) = ours.take() else {
+        return Err(RuntimeError::Died { how: String::new() });
+    };
     Launched::attend(child, ours, &request.gate, &mut Nothing).map(ExecChild)
 }
 
@@ -127,7 +135,10 @@ fn inside(has: &dyn Fn(Kind) -> bool) -> ThreadNameSpaceType {
         (Kind::Mount, ThreadNameSpaceType::MOUNT),
         (Kind::Network, ThreadNameSpaceType::NETWORK),
         (Kind::Ipc, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
-        (Kind::Uts, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        (
+            Kind::Uts,
+            ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+        ),
         (Kind::User, ThreadNameSpaceType::USER),
         (Kind::Cgroup, ThreadNameSpaceType::CONTROL_GROUP),
         (Kind::Time, ThreadNameSpaceType::TIME),

@@ -28,7 +28,9 @@ pub fn run(
     hooks: Option<&Vec<Hook>>,
     state: &State,
 ) -> Result<(), RuntimeError> {
-    let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) else { return Ok(()) };
+    let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) else {
+        return Ok(());
+    };
     let text = serde_json::to_vec(state).unwrap_or_default();
     for hook in hooks {
         one(hook, &text).map_err(|reason| RuntimeError::Hook {
@@ -87,7 +89,10 @@ fn one(hook: &Hook, state: &[u8]) -> Result<(), String> {
         Some(Exit::Code(0)) => Ok(()),
         Some(Exit::Code(code)) => Err(format!("exit status {code}{}", tail(output))),
         Some(Exit::Signal(signal)) => Err(format!("signal {signal}{}", tail(output))),
-        None => Err(format!("it took longer than {} s", hook.timeout().unwrap_or(0))),
+        None => Err(format!(
+            "it took longer than {} s",
+            hook.timeout().unwrap_or(0)
+        )),
     }
 }
 
@@ -96,7 +101,10 @@ fn wait(child: &Child, timeout: Option<i64>) -> io::Result<Option<Exit>> {
     let Some(timeout) = timeout.filter(|seconds| *seconds > 0) else {
         return child.wait().map(Some);
     };
-    let limit = Timespec { tv_sec: timeout, tv_nsec: 0 };
+    let limit = Timespec {
+        tv_sec: timeout,
+        tv_nsec: 0,
+    };
     let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
     if poll(&mut fds, Some(&limit))? == 0 {
         child.kill(Signal::KILL)?;
@@ -125,7 +133,11 @@ fn tail(output: OwnedFd) -> String {
         return String::new();
     }
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    if text.is_empty() { text } else { format!(": {text}") }
+    if text.is_empty() {
+        text
+    } else {
+        format!(": {text}")
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,11 @@ pub enum StdioSpec {
 impl StdioSpec {
     pub(crate) fn streams(&self) -> finish::Streams<'_> {
         match self {
-            Self::Fds { stdin, stdout, stderr } => finish::Streams::Fds {
+            Self::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => finish::Streams::Fds {
                 stdin: stdin.as_fd(),
                 stdout: stdout.as_fd(),
                 stderr: stderr.as_fd(),
@@ -75,10 +79,15 @@ pub fn open_gate(connection: OwnedFd) -> Result<(), RuntimeError> {
 }
 
 fn settled(channel: &Channel) -> Result<(), RuntimeError> {
-    match channel.hear().step(|| "wait for the program to be executed".to_owned())? {
+    match channel
+        .hear()
+        .step(|| "wait for the program to be executed".to_owned())?
+    {
         FromChild::End => Ok(()),
         FromChild::Failed(error) => Err(error),
-        _ => Err(RuntimeError::Died { how: "it spoke out of turn".to_owned() }),
+        _ => Err(RuntimeError::Died {
+            how: "it spoke out of turn".to_owned(),
+        }),
     }
 }
 
@@ -119,7 +128,11 @@ impl Launched {
         gate: &Gate,
         attend: &mut dyn Attend,
     ) -> Result<Self, RuntimeError> {
-        let mut launched = Self { child, console: None, channel: None };
+        let mut launched = Self {
+            child,
+            console: None,
+            channel: None,
+        };
         match launched.talk(&channel, gate, attend) {
             Ok(()) => {
                 launched.channel = matches!(gate, Gate::Hold).then_some(channel);
@@ -167,7 +180,9 @@ impl Launched {
             // It is gone already; reaping below tells no more.
         }
         match (self.child.wait(), died) {
-            (Ok(exit), true) => RuntimeError::Died { how: format!("exit status {}", exit.status()) },
+            (Ok(exit), true) => RuntimeError::Died {
+                how: format!("exit status {}", exit.status()),
+            },
             (_, _) => error,
         }
     }

@@ -107,7 +107,9 @@ impl Namespaces {
 
     pub(crate) fn of(spec: &Spec) -> Result<Self, RuntimeError> {
         let mut out = Self::default();
-        let Some(linux) = spec.linux() else { return Ok(out) };
+        let Some(linux) = spec.linux() else {
+            return Ok(out);
+        };
         for namespace in linux.namespaces().iter().flatten() {
             let kind = Kind::of(namespace.typ());
             if out.has(kind) {
@@ -143,7 +145,10 @@ impl Namespaces {
 
 fn time_offset(clock: &str, offset: &LinuxTimeOffset) -> Result<String, RuntimeError> {
     if !matches!(clock, "monotonic" | "boottime") {
-        return Err(RuntimeError::spec("linux.timeOffsets", format!("unknown clock `{clock}`")));
+        return Err(RuntimeError::spec(
+            "linux.timeOffsets",
+            format!("unknown clock `{clock}`"),
+        ));
     }
     let (secs, nanos) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
     Ok(format!("{clock} {secs} {nanos}\n"))
@@ -173,7 +178,10 @@ const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
 
 fn devices(spec: &Spec) -> Result<Vec<DeviceNode>, RuntimeError> {
     let mut out = Vec::new();
-    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.devices().as_ref());
     for device in listed.into_iter().flatten() {
         out.push(device_node(device)?);
     }
@@ -195,7 +203,10 @@ fn devices(spec: &Spec) -> Result<Vec<DeviceNode>, RuntimeError> {
 
 fn device_node(device: &LinuxDevice) -> Result<DeviceNode, RuntimeError> {
     let bad = |reason: &str| {
-        RuntimeError::spec("linux.devices", format!("{}: {reason}", device.path().display()))
+        RuntimeError::spec(
+            "linux.devices",
+            format!("{}: {reason}", device.path().display()),
+        )
     };
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
@@ -234,9 +245,14 @@ impl Plan {
         }
         let own_dev = !mounts.iter().any(MountStep::binds_dev);
         let paths = |list: Option<&Vec<String>>| {
-            list.into_iter().flatten().map(PathBuf::from).collect::<Vec<_>>()
+            list.into_iter()
+                .flatten()
+                .map(PathBuf::from)
+                .collect::<Vec<_>>()
         };
-        let propagation = linux.and_then(|l| l.rootfs_propagation().as_deref()).unwrap_or("");
+        let propagation = linux
+            .and_then(|l| l.rootfs_propagation().as_deref())
+            .unwrap_or("");
         let hostname = spec.hostname().clone().filter(|name| !name.is_empty());
         let domainname = spec.domainname().clone().filter(|name| !name.is_empty());
         if (hostname.is_some() || domainname.is_some()) && !namespaces.has(Kind::Uts) {
@@ -275,7 +291,8 @@ mod tests {
 
     #[test]
     fn the_root_is_taken_from_the_bundle() {
-        let plan = plan(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true}}"#).unwrap();
+        let plan =
+            plan(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true}}"#).unwrap();
         assert_eq!(plan.rootfs, Path::new("/bundle/rootfs"));
         assert!(plan.readonly_root);
         assert_eq!(plan.devices.len(), 6);
@@ -295,7 +312,10 @@ mod tests {
             r#"{"ociVersion":"1.0.2","root":{"path":"r"},"linux":{"namespaces":[
                 {"type":"pid"},{"type":"pid","path":"/x"}]}}"#,
         );
-        assert_eq!(twice.unwrap_err(), "invalid linux.namespaces: pid is listed twice");
+        assert_eq!(
+            twice.unwrap_err(),
+            "invalid linux.namespaces: pid is listed twice"
+        );
     }
 
     #[test]

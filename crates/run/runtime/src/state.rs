@@ -63,6 +63,10 @@ impl State {
     /// The same container at another point of its life.
     #[must_use]
     pub fn at(&self, status: Status, pid: i32) -> Self {
-        Self { status, pid, ..self.clone() }
+        Self {
+            status,
+            pid,
+            ..self.clone()
+        }
     }
 }

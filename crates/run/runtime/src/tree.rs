@@ -13,8 +13,8 @@ use havre_sys::mount::{Depth, MountAttr, MountAttrFlags, Propagation, mount_seta
 use rustix::fs::{CWD, FileType, Mode, StatFs, fstat, fstatfs};
 use rustix::mount as api;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::error::{RuntimeError, Step as _};
@@ -52,7 +52,8 @@ pub(crate) fn filesystem(
     params: &[Param],
     attrs: MountAttrFlags,
 ) -> Result<OwnedFd, (io::Error, String)> {
-    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e.into(), String::new()))?;
+    let context =
+        fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e.into(), String::new()))?;
     configure(&context, fstype, source, params, attrs).map_err(|error| (error, complaint(&context)))
 }
 
@@ -90,7 +91,8 @@ fn complaint(context: &OwnedFd) -> String {
     let mut buffer = [0; 256];
     match rustix::io::read(context, &mut buffer) {
         Ok(count) => {
-            let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned();
+            let text =
+                String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).into_owned();
             format!(" ({})", text.trim_start_matches("e ").trim_end())
         }
         Err(_nothing_said) => String::new(),
@@ -107,7 +109,12 @@ pub(crate) fn adjust(
     if attrs.is_empty() && propagation.is_none() {
         return Ok(());
     }
-    let attr = MountAttr { set: attrs.set, clear: attrs.clear, propagation, idmap: None };
+    let attr = MountAttr {
+        set: attrs.set,
+        clear: attrs.clear,
+        propagation,
+        idmap: None,
+    };
     mount_setattr(tree, c"", depth, &attr)
 }
 
@@ -127,11 +134,16 @@ impl MountStep {
                 adjust(tree.as_fd(), self.own, Depth::One, None).step(|| self.describe())?;
                 tree
             }
-            What::Fs { fstype, source, params } => {
-                filesystem(fstype, source, params, self.own.set).map_err(|(source, text)| {
-                    RuntimeError::Step { what: format!("{}{text}", self.describe()), source }
-                })?
-            }
+            What::Fs {
+                fstype,
+                source,
+                params,
+            } => filesystem(fstype, source, params, self.own.set).map_err(|(source, text)| {
+                RuntimeError::Step {
+                    what: format!("{}{text}", self.describe()),
+                    source,
+                }
+            })?,
             What::Cgroup | What::Remount => return Ok(None),
         };
         adjust(tree.as_fd(), self.deep, Depth::Recursive, None).step(|| self.describe())?;
@@ -140,7 +152,11 @@ impl MountStep {
 
     pub(crate) fn propagate(&self, tree: BorrowedFd<'_>) -> Result<(), RuntimeError> {
         for (propagation, recursive) in &self.propagation {
-            let depth = if *recursive { Depth::Recursive } else { Depth::One };
+            let depth = if *recursive {
+                Depth::Recursive
+            } else {
+                Depth::One
+            };
             adjust(tree, Attrs::default(), depth, Some(*propagation)).step(|| self.describe())?;
         }
         Ok(())
@@ -165,7 +181,11 @@ const PROC_COVERS: [&str; 11] = [
 ];
 
 /// Finds or makes the place to hang a tree on.
-pub(crate) fn target(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+pub(crate) fn target(
+    root: &Root,
+    step: &MountStep,
+    tree: &OwnedFd,
+) -> Result<OwnedFd, RuntimeError> {
     let fstype = match &step.what {
         What::Fs { fstype, .. } => fstype.as_str(),
         What::Bind { .. } | What::Cgroup | What::Remount => "",
@@ -188,9 +208,14 @@ pub(crate) fn target(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<Ow
     // Judged by where the path led, not by how it is written, and for `/proc` itself by both:
     // proc may not be mounted there yet.
     let over_proc = is_proc(&target).step(describe)? || step.target.starts_with("/proc");
-    let allowed = PROC_COVERS.iter().any(|cover| step.target == Path::new(cover));
+    let allowed = PROC_COVERS
+        .iter()
+        .any(|cover| step.target == Path::new(cover));
     if over_proc && !allowed && !is_proc(tree).step(describe)? {
-        let reason = format!("`{}` cannot be mounted because it is inside /proc", step.target.display());
+        let reason = format!(
+            "`{}` cannot be mounted because it is inside /proc",
+            step.target.display()
+        );
         return Err(RuntimeError::spec("mounts", reason));
     }
     Ok(target)
@@ -204,8 +229,10 @@ fn refuse_odd_directory(root: &Root, step: &MountStep) -> Result<(), RuntimeErro
         Err(error) => Err(error).step(|| step.describe()),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
         Ok(_) => {
-            let reason =
-                format!("`{}` must be an ordinary directory to be mounted on", step.target.display());
+            let reason = format!(
+                "`{}` must be an ordinary directory to be mounted on",
+                step.target.display()
+            );
             Err(RuntimeError::spec("mounts", reason))
         }
     }
@@ -225,13 +252,26 @@ pub(crate) fn dev_null() -> io::Result<OwnedFd> {
     let tree = bind(Path::new("/dev/null"), false)?;
     let stat = fstat(&tree)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
+        && (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        ) == (1, 3);
     if !is_null {
-        return Err(io::Error::other("/dev/null of the host is not the null device"));
+        return Err(io::Error::other(
+            "/dev/null of the host is not the null device",
+        ));
     }
     // It is the host's node: read-only, so that nobody inside changes its mode or owner.
     let set = MountAttrFlags::RDONLY | MountAttrFlags::NOSUID | MountAttrFlags::NOEXEC;
-    adjust(tree.as_fd(), Attrs { set, clear: MountAttrFlags::NONE }, Depth::One, None)?;
+    adjust(
+        tree.as_fd(),
+        Attrs {
+            set,
+            clear: MountAttrFlags::NONE,
+        },
+        Depth::One,
+        None,
+    )?;
     Ok(tree)
 }
 

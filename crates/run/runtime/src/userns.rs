@@ -32,8 +32,12 @@ pub(crate) const fn link_type(kind: Kind) -> LinkNameSpaceType {
 /// Opens a namespace by its path; that it is of the right type is checked when it is entered.
 pub(crate) fn open_namespace(kind: Kind, path: &Path) -> Result<OwnedFd, RuntimeError> {
     let describe = || format!("open the {kind:?} namespace `{}`", path.display());
-    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
-        .step(describe)?;
+    let fd = open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    )
+    .step(describe)?;
     if rustix::fs::fstatfs(&fd).step(describe)?.f_type != NSFS_MAGIC {
         return Err(io::Error::other("it is not a namespace")).step(describe);
     }
@@ -56,8 +60,7 @@ pub(crate) fn write_mappings(pid: Pid, namespaces: &Namespaces) -> Result<(), Ru
 }
 
 fn lines(mappings: &[LinuxIdMapping]) -> String {
-    let line =
-        |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
+    let line = |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
     mappings.iter().map(line).collect()
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn make(
     prepared: &[Option<OwnedFd>],
 ) -> Result<(), RuntimeError> {
     // One descriptor for the directory: a link in the image is followed once, inside the root.
-    let dev = root.mkdir_all(Path::new("/dev"), DIR_MODE).step(|| "open /dev".to_owned())?;
+    let dev = root
+        .mkdir_all(Path::new("/dev"), DIR_MODE)
+        .step(|| "open /dev".to_owned())?;
     for (index, node) in nodes.iter().enumerate() {
         let host = prepared.get(index).and_then(Option::as_ref);
         make_node(root, &dev, node, host)
@@ -62,7 +64,11 @@ fn make_node(
     node: &DeviceNode,
     host: Option<&OwnedFd>,
 ) -> io::Result<()> {
-    let plain = node.path.strip_prefix("/dev").ok().filter(|rest| rest.components().count() == 1);
+    let plain = node
+        .path
+        .strip_prefix("/dev")
+        .ok()
+        .filter(|rest| rest.components().count() == 1);
     if let Some(host) = host {
         let target = root.ensure_file(&node.path, Mode::from_raw_mode(0o644))?;
         return tree::attach(host.as_fd(), target.as_fd());
@@ -72,7 +78,9 @@ fn make_node(
     }
     let parent = node.path.parent().unwrap_or(Path::new("/"));
     let dir = root.mkdir_all(parent, DIR_MODE)?;
-    let Some(name) = node.path.file_name() else { return Err(Errno::INVAL.into()) };
+    let Some(name) = node.path.file_name() else {
+        return Err(Errno::INVAL.into());
+    };
     node_at(dir.as_fd(), Path::new(name), node)
 }
 
@@ -101,8 +109,13 @@ fn node_at(dir: BorrowedFd<'_>, name: &Path, node: &DeviceNode) -> io::Result<()
 }
 
 /// True if the descriptor is a character device of this major number.
-pub(crate) fn is_character_device(fd: BorrowedFd<'_>, majors: std::ops::RangeInclusive<u32>) -> io::Result<bool> {
+pub(crate) fn is_character_device(
+    fd: BorrowedFd<'_>,
+    majors: std::ops::RangeInclusive<u32>,
+) -> io::Result<bool> {
     let stat = fstat(fd)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && majors.contains(&rustix::fs::major(stat.st_rdev)))
+    Ok(
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && majors.contains(&rustix::fs::major(stat.st_rdev)),
+    )
 }

@@ -11,9 +11,7 @@ use std::path::Path;
 
 use havre_sys::{fd, process, sched, seccomp, signal, user};
 use oci_spec::runtime::Hook;
-use rustix::fs::{
-    FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, open, openat2,
-};
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, open, openat2};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{
@@ -39,7 +37,11 @@ use crate::state::State;
 /// Where the standard streams of the process lead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Streams<'a> {
-    Fds { stdin: BorrowedFd<'a>, stdout: BorrowedFd<'a>, stderr: BorrowedFd<'a> },
+    Fds {
+        stdin: BorrowedFd<'a>,
+        stdout: BorrowedFd<'a>,
+        stderr: BorrowedFd<'a>,
+    },
     Inherit,
 }
 
@@ -73,7 +75,8 @@ impl Labels {
 
     fn write(&self) -> Result<(), RuntimeError> {
         for (file, text) in &self.0 {
-            rustix::io::write(file, text.as_bytes()).step(|| format!("apply the label `{text}`"))?;
+            rustix::io::write(file, text.as_bytes())
+                .step(|| format!("apply the label `{text}`"))?;
         }
         Ok(())
     }
@@ -138,12 +141,19 @@ impl Finish<'_> {
         let describe = || "connect the standard streams".to_owned();
         setsid().step(|| "start a session".to_owned())?;
         if let Some(terminal) = self.terminal.take() {
-            channel.console(terminal.master.as_fd()).step(|| "hand out the terminal".to_owned())?;
+            channel
+                .console(terminal.master.as_fd())
+                .step(|| "hand out the terminal".to_owned())?;
             ioctl_tiocsctty(&terminal.slave).step(|| "take the terminal".to_owned())?;
             for dup in [dup2_stdin, dup2_stdout, dup2_stderr] {
                 dup(&terminal.slave).step(describe)?;
             }
-        } else if let Streams::Fds { stdin, stdout, stderr } = self.streams {
+        } else if let Streams::Fds {
+            stdin,
+            stdout,
+            stderr,
+        } = self.streams
+        {
             dup2_stdin(stdin).step(describe)?;
             dup2_stdout(stdout).step(describe)?;
             dup2_stderr(stderr).step(describe)?;
@@ -195,8 +205,11 @@ fn enter_directory(path: &Path) -> Result<(), RuntimeError> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let root = open(c"/", flags, Mode::empty())?;
         let dir = match openat2(&root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::NOENT) => {
-                havre_sys::fsroot::Root::from_fd(root).mkdir_all(path, Mode::from_raw_mode(0o755))?
+            // Nothing is made below /proc, where the descriptors that are open for the making
+            // would themselves be found.
+            Err(Errno::NOENT) if !path.starts_with("/proc") => {
+                havre_sys::fsroot::Root::from_fd(root)
+                    .mkdir_all(path, Mode::from_raw_mode(0o755))?
             }
             other => other?,
         };
@@ -216,7 +229,11 @@ fn own_streams(plan: &ProcessPlan) -> Result<(), RuntimeError> {
     if plan.uid == 0 {
         return Ok(());
     }
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
         let stat = match fstat(stream) {
             // A caller may leave a stream closed.
             Err(Errno::BADF) => continue,
@@ -225,14 +242,18 @@ fn own_streams(plan: &ProcessPlan) -> Result<(), RuntimeError> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let terminal = kind == FileType::CharacterDevice
             && (136..=143).contains(&rustix::fs::major(stat.st_rdev));
-        if stat.st_uid == plan.uid || !(terminal || matches!(kind, FileType::Fifo | FileType::Socket)) {
+        if stat.st_uid == plan.uid
+            || !(terminal || matches!(kind, FileType::Fifo | FileType::Socket))
+        {
             continue;
         }
         let gid = (!terminal).then(|| Gid::from_raw(plan.gid));
         match fchown(stream, Some(Uid::from_raw(plan.uid)), gid) {
             // Not ours to give away: a stream from outside the user namespace, a read-only one.
             Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
-            Err(error) => return Err(error).step(|| "give the standard streams to the user".to_owned()),
+            Err(error) => {
+                return Err(error).step(|| "give the standard streams to the user".to_owned());
+            }
         }
     }
     Ok(())
@@ -240,14 +261,22 @@ fn own_streams(plan: &ProcessPlan) -> Result<(), RuntimeError> {
 
 // === identity ===
 
-const NO_CAPS: CapSets =
-    CapSets { bounding: 0, effective: 0, permitted: 0, inheritable: 0, ambient: 0 };
+const NO_CAPS: CapSets = CapSets {
+    bounding: 0,
+    effective: 0,
+    permitted: 0,
+    inheritable: 0,
+    ambient: 0,
+};
 
 /// Takes the user, the groups and the capabilities of the process. Returns the final sets if
 /// CAP_SYS_ADMIN had to be kept for the seccomp filter until the very end.
 fn take_identity(plan: &ProcessPlan) -> Result<Option<CapabilitySets>, RuntimeError> {
     let wanted = plan.caps.unwrap_or(NO_CAPS);
-    let held = capabilities(None).step(|| "read the capabilities".to_owned())?.permitted.bits();
+    let held = capabilities(None)
+        .step(|| "read the capabilities".to_owned())?
+        .permitted
+        .bits();
     drop_bounding(wanted.bounding)?;
     set_keep_capabilities(true).step(|| "keep the capabilities".to_owned())?;
     user::setgroups(&plan.groups).step(|| "set the supplementary groups".to_owned())?;
@@ -283,7 +312,8 @@ fn drop_bounding(keep: u64) -> Result<(), RuntimeError> {
             // The kernel knows no capability of this number, nor of a higher one.
             Err(Errno::INVAL) => break,
             Err(error) => {
-                return Err(error).step(|| format!("drop capability {number} from the bounding set"));
+                return Err(error)
+                    .step(|| format!("drop capability {number} from the bounding set"));
             }
         }
     }
@@ -306,7 +336,8 @@ fn confine(plan: &ProcessPlan, last: Option<CapabilitySets>) -> Result<(), Runti
         set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
     }
     if let Some(filter) = &plan.filter {
-        seccomp::load(&filter.program, filter.flags).step(|| "load the seccomp filter".to_owned())?;
+        seccomp::load(&filter.program, filter.flags)
+            .step(|| "load the seccomp filter".to_owned())?;
     }
     if let Some(last) = last {
         set_capabilities(None, last).step(|| "give up CAP_SYS_ADMIN".to_owned())?;
@@ -323,7 +354,10 @@ const PASSWD_MAX: usize = 1 << 20;
 /// is not there, as runc does.
 fn with_home(plan: &ProcessPlan) -> Vec<CString> {
     let mut env = plan.env.clone();
-    if env.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
+    if env
+        .iter()
+        .any(|entry| entry.to_bytes().starts_with(b"HOME="))
+    {
         return env;
     }
     let passwd = read_passwd().unwrap_or_default();
@@ -336,9 +370,19 @@ fn with_home(plan: &ProcessPlan) -> Vec<CString> {
 
 fn read_passwd() -> io::Result<Vec<u8>> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let dir = open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir = open(
+        c"/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     // Neither a FIFO nor a device of the image may hold us up or act.
-    let reference = openat2(&dir, c"etc/passwd", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let reference = openat2(
+        &dir,
+        c"etc/passwd",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?;
     if FileType::from_raw_mode(fstat(&reference)?.st_mode) != FileType::RegularFile {
         return Err(io::ErrorKind::InvalidInput.into());
     }

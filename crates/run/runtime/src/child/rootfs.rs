@@ -65,8 +65,13 @@ impl Sources {
                 None | Some((Propagation::Slave, _)) => Propagation::Slave,
                 Some(_) => Propagation::Private,
             };
-            tree::adjust(fd.as_fd(), Attrs::default(), Depth::Recursive, Some(propagation))
-                .step(describe)?;
+            tree::adjust(
+                fd.as_fd(),
+                Attrs::default(),
+                Depth::Recursive,
+                Some(propagation),
+            )
+            .step(describe)?;
             root.push(RootTree::Ready(fd));
         }
         let mut out = Self {
@@ -100,7 +105,9 @@ impl Sources {
         }
         for node in &plan.devices {
             let made = tree::bind(&node.path, false);
-            self.devices.push(Some(made.step(|| format!("open the device `{}`", node.path.display()))?));
+            self.devices.push(Some(
+                made.step(|| format!("open the device `{}`", node.path.display()))?,
+            ));
         }
         Ok(())
     }
@@ -115,7 +122,10 @@ fn root_tree(step: &MountStep) -> Result<RootTree, RuntimeError> {
             Ok(RootTree::Legacy(step.clone()))
         }
         Err(error) => Err(error),
-        Ok(None) => Err(RuntimeError::spec("rootfs", "this type of mount cannot be a root")),
+        Ok(None) => Err(RuntimeError::spec(
+            "rootfs",
+            "this type of mount cannot be a root",
+        )),
     }
 }
 
@@ -173,7 +183,8 @@ fn attach_root(init: &Init<'_>) -> Result<Root, RuntimeError> {
         };
         last = Some(fd);
     }
-    last.map(Root::from_fd).ok_or_else(|| RuntimeError::spec("root", "there is no root"))
+    last.map(Root::from_fd)
+        .ok_or_else(|| RuntimeError::spec("root", "there is no root"))
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
@@ -183,7 +194,9 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Before Linux 6.5 overlayfs takes its layers only as one string.
 fn legacy_overlay(step: &MountStep, path: &Path) -> io::Result<()> {
-    let What::Fs { source, params, .. } = &step.what else { return Ok(()) };
+    let What::Fs { source, params, .. } = &step.what else {
+        return Ok(());
+    };
     let words: Vec<_> = params
         .iter()
         .map(|param| match param {
@@ -196,7 +209,13 @@ fn legacy_overlay(step: &MountStep, path: &Path) -> io::Result<()> {
     if data.as_bytes_with_nul().len() > PAGE {
         return Err(Errno::TOOBIG.into());
     }
-    Ok(mount(source.as_str(), path, "overlay", MountFlags::empty(), data.as_c_str())?)
+    Ok(mount(
+        source.as_str(),
+        path,
+        "overlay",
+        MountFlags::empty(),
+        data.as_c_str(),
+    )?)
 }
 
 fn detach_parent(plan: &Plan) -> Result<(), RuntimeError> {
@@ -255,8 +274,11 @@ pub(crate) fn pivot(root: &Root) -> Result<(), RuntimeError> {
     pivot_root(".", ".").step(describe)?;
     fchdir(&old).step(describe)?;
     // Whatever is still shared must not hear of the unmount.
-    mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .step(describe)?;
+    mount_change(
+        ".",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .step(describe)?;
     unmount(".", UnmountFlags::DETACH).step(|| "let go of the host's root".to_owned())?;
     chdir("/").step(describe)
 }
@@ -273,7 +295,11 @@ pub(crate) fn confine(root: &Root) -> Result<(), RuntimeError> {
 /// The last changes of the tree, when nothing of the host can be reached any more.
 pub(crate) fn seal(plan: &Plan, root: &Root, null: BorrowedFd<'_>) -> Result<(), RuntimeError> {
     if let Some((propagation, recursive)) = plan.root_propagation {
-        let depth = if recursive { Depth::Recursive } else { Depth::One };
+        let depth = if recursive {
+            Depth::Recursive
+        } else {
+            Depth::One
+        };
         tree::adjust(root.as_fd(), Attrs::default(), depth, Some(propagation))
             .step(|| "set the propagation of the root".to_owned())?;
     }
@@ -287,10 +313,15 @@ pub(crate) fn seal(plan: &Plan, root: &Root, null: BorrowedFd<'_>) -> Result<(),
     mask_all(root, &plan.masked, null)
 }
 
-const READONLY: Attrs = Attrs { set: MountAttrFlags::RDONLY, clear: MountAttrFlags::NONE };
+const READONLY: Attrs = Attrs {
+    set: MountAttrFlags::RDONLY,
+    clear: MountAttrFlags::NONE,
+};
 
 fn make_readonly(root: &Root, path: &Path) -> io::Result<()> {
-    let Some(target) = existing(root, path)? else { return Ok(()) };
+    let Some(target) = existing(root, path)? else {
+        return Ok(());
+    };
     let tree = tree::bind_fd(target.as_fd(), true)?;
     tree::adjust(tree.as_fd(), READONLY, Depth::Recursive, None)?;
     tree::attach(tree.as_fd(), target.as_fd())
@@ -302,7 +333,9 @@ fn mask_all(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<(), 
     let mut directories = Vec::new();
     for path in paths {
         let describe = || format!("mask `{}`", path.display());
-        let Some(target) = existing(root, path).step(describe)? else { continue };
+        let Some(target) = existing(root, path).step(describe)? else {
+            continue;
+        };
         if tree::is_directory(&target).step(describe)? {
             directories.push((path, target));
         } else {
@@ -315,7 +348,9 @@ fn mask_all(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<(), 
     let empty = empty_directory().step(|| "make an empty directory".to_owned())?;
     let mut empty = tree::Stamp::new(empty.as_fd());
     for (path, target) in &directories {
-        empty.press(target.as_fd()).step(|| format!("mask `{}`", path.display()))?;
+        empty
+            .press(target.as_fd())
+            .step(|| format!("mask `{}`", path.display()))?;
     }
     Ok(())
 }
@@ -333,7 +368,10 @@ fn existing(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
     match root.open_path(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
         {
             Ok(None)
         }

@@ -42,7 +42,12 @@ impl Terminal {
                 return Err(io::Error::other("the terminal is not one"));
             }
             if let Some((rows, columns)) = size {
-                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                let size = Winsize {
+                    ws_row: rows,
+                    ws_col: columns,
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
                 tcsetwinsize(&master, size)?;
             }
             Ok(Self { master, slave })

@@ -31,7 +31,11 @@ pub(crate) enum What {
     /// A file or directory of the host.
     Bind { source: PathBuf, recursive: bool },
     /// A new instance of a file system.
-    Fs { fstype: String, source: String, params: Vec<Param> },
+    Fs {
+        fstype: String,
+        source: String,
+        params: Vec<Param>,
+    },
     /// The container's own part of the cgroup hierarchies.
     Cgroup,
     /// Nothing: the attributes of the mount that is there are changed.
@@ -62,13 +66,13 @@ impl Attrs {
         // (man 2 mount_setattr).
         if flag.bits() & MountAttrFlags::ATIME.bits() != 0 || flag.is_empty() {
             self.set = without(self.set, MountAttrFlags::ATIME) | flag;
-            self.clear = self.clear | MountAttrFlags::ATIME;
+            self.clear |= MountAttrFlags::ATIME;
         } else if set {
-            self.set = self.set | flag;
+            self.set |= flag;
             self.clear = without(self.clear, flag);
         } else {
             self.set = without(self.set, flag);
-            self.clear = self.clear | flag;
+            self.clear |= flag;
         }
     }
 }
@@ -87,7 +91,7 @@ fn without(from: MountAttrFlags, flag: MountAttrFlags) -> MountAttrFlags {
         MountAttrFlags::ATIME,
     ] {
         if from.bits() & one.bits() == one.bits() && flag.bits() & one.bits() == 0 {
-            out = out | one;
+            out |= one;
         }
     }
     out
@@ -128,23 +132,42 @@ const PROPAGATIONS: [(&str, Propagation); 4] = [
 const SUPERBLOCK: [&str; 5] = ["sync", "dirsync", "lazytime", "mand", "silent"];
 
 /// Words that ask for what is so anyway.
-const NOTHING: [&str; 7] =
-    ["defaults", "async", "nomand", "nolazytime", "loud", "iversion", "noiversion"];
+const NOTHING: [&str; 7] = [
+    "defaults",
+    "async",
+    "nomand",
+    "nolazytime",
+    "loud",
+    "iversion",
+    "noiversion",
+];
 
 /// File systems whose one instance is shared, so that `ro` must be a property of the mount only.
-const VIRTUAL: [&str; 8] =
-    ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "overlay", "cgroup", "cgroup2"];
+const VIRTUAL: [&str; 8] = [
+    "proc", "sysfs", "tmpfs", "devpts", "mqueue", "overlay", "cgroup", "cgroup2",
+];
 
 fn attribute(option: &str) -> Option<(bool, MountAttrFlags)> {
-    ATTRIBUTES.iter().find(|(name, ..)| *name == option).map(|(_, set, flag)| (*set, *flag))
+    ATTRIBUTES
+        .iter()
+        .find(|(name, ..)| *name == option)
+        .map(|(_, set, flag)| (*set, *flag))
 }
 
 fn propagation(option: &str) -> Option<(Propagation, bool)> {
-    let find = |name: &str| PROPAGATIONS.iter().find(|(n, _)| *n == name).map(|(_, p)| *p);
+    let find = |name: &str| {
+        PROPAGATIONS
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, p)| *p)
+    };
     if let Some(found) = find(option) {
         return Some((found, false));
     }
-    option.strip_prefix('r').and_then(find).map(|found| (found, true))
+    option
+        .strip_prefix('r')
+        .and_then(find)
+        .map(|found| (found, true))
 }
 
 /// What `linux.rootfsPropagation` means.
@@ -154,7 +177,10 @@ pub(crate) fn root_propagation(text: &str) -> Result<Option<(Propagation, bool)>
     }
     match propagation(text) {
         Some(found) => Ok(Some(found)),
-        None => Err(RuntimeError::spec("linux.rootfsPropagation", format!("unknown value `{text}`"))),
+        None => Err(RuntimeError::spec(
+            "linux.rootfsPropagation",
+            format!("unknown value `{text}`"),
+        )),
     }
 }
 
@@ -239,16 +265,27 @@ impl MountStep {
                     options.params.push(Param::Flag("ro".to_owned()));
                 }
                 let source = source.to_string_lossy().into_owned();
-                What::Fs { fstype: fstype.to_owned(), source, params: options.params }
+                What::Fs {
+                    fstype: fstype.to_owned(),
+                    source,
+                    params: options.params,
+                }
             }
         };
-        let mapped = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|l| !l.is_empty());
+        let mapped =
+            |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|l| !l.is_empty());
         if options.idmap || mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
             let what = format!("an id-mapped mount (`{}`)", target.display());
             return Err(RuntimeError::Unsupported { what });
         }
         let (own, deep, propagation) = (options.own, options.deep, options.propagation);
-        Ok(Self { target, what, own, deep, propagation })
+        Ok(Self {
+            target,
+            what,
+            own,
+            deep,
+            propagation,
+        })
     }
 
     /// True if the host's `/dev` is the container's.
@@ -322,7 +359,9 @@ mod tests {
                 "options":["nosuid","strictatime","mode=755","size=65536k"]}"#,
         )
         .unwrap();
-        let What::Fs { fstype, params, .. } = &step.what else { panic!("{:?}", step.what) };
+        let What::Fs { fstype, params, .. } = &step.what else {
+            panic!("{:?}", step.what)
+        };
         assert_eq!(fstype, "tmpfs");
         assert_eq!(params[0], Param::Value("mode".to_owned(), "755".to_owned()));
         assert_eq!(params.len(), 2);
@@ -334,28 +373,45 @@ mod tests {
     fn binds_are_known_by_option_or_type() {
         let by_option = step(r#"{"destination":"/a/../b","source":"/x","options":["rbind","ro"]}"#);
         let by_option = by_option.unwrap();
-        assert_eq!(by_option.what, What::Bind { source: "/x".into(), recursive: true });
+        assert_eq!(
+            by_option.what,
+            What::Bind {
+                source: "/x".into(),
+                recursive: true
+            }
+        );
         assert_eq!(by_option.target, Path::new("/b"));
         assert_eq!(by_option.own.set.bits(), MountAttrFlags::RDONLY.bits());
         let by_type = step(r#"{"destination":"/b","type":"bind","source":"/x"}"#).unwrap();
-        assert_eq!(by_type.what, What::Bind { source: "/x".into(), recursive: false });
-        assert!(step(r#"{"destination":"/b","type":"bind"}"#).is_err());
-        assert!(step(r#"{"destination":"/b","source":"/x"}"#).is_err());
+        assert_eq!(
+            by_type.what,
+            What::Bind {
+                source: "/x".into(),
+                recursive: false
+            }
+        );
+        step(r#"{"destination":"/b","type":"bind"}"#).unwrap_err();
+        step(r#"{"destination":"/b","source":"/x"}"#).unwrap_err();
     }
 
     #[test]
     fn recursive_attributes_are_apart_from_propagation() {
-        let step =
-            step(r#"{"destination":"/b","source":"/x","options":["bind","rro","rprivate","rslave"]}"#)
-                .unwrap();
+        let step = step(
+            r#"{"destination":"/b","source":"/x","options":["bind","rro","rprivate","rslave"]}"#,
+        )
+        .unwrap();
         assert!(step.own.is_empty());
         assert_eq!(step.deep.set.bits(), MountAttrFlags::RDONLY.bits());
-        assert_eq!(step.propagation, [(Propagation::Private, true), (Propagation::Slave, true)]);
+        assert_eq!(
+            step.propagation,
+            [(Propagation::Private, true), (Propagation::Slave, true)]
+        );
     }
 
     #[test]
     fn the_last_of_two_opposites_wins() {
-        let step = step(r#"{"destination":"/b","source":"/x","options":["bind","ro","rw"]}"#).unwrap();
+        let step =
+            step(r#"{"destination":"/b","source":"/x","options":["bind","ro","rw"]}"#).unwrap();
         assert!(step.own.set.is_empty());
         assert_eq!(step.own.clear.bits(), MountAttrFlags::RDONLY.bits());
     }
@@ -366,8 +422,13 @@ mod tests {
             r#"{"destination":"/b","type":"tmpfs","source":"t","options":["mpol=bind:0,2","size=1m"]}"#,
         )
         .unwrap();
-        let What::Fs { params, .. } = &step.what else { panic!("{:?}", step.what) };
-        assert_eq!(params[0], Param::Value("mpol".to_owned(), "bind:0,2".to_owned()));
+        let What::Fs { params, .. } = &step.what else {
+            panic!("{:?}", step.what)
+        };
+        assert_eq!(
+            params[0],
+            Param::Value("mpol".to_owned(), "bind:0,2".to_owned())
+        );
     }
 
     #[test]

@@ -65,12 +65,18 @@ impl ProcessPlan {
         process: &Process,
         seccomp: Option<&LinuxSeccomp>,
     ) -> Result<Self, RuntimeError> {
-        let args = strings("process.args", process.args().as_deref().unwrap_or_default())?;
+        let args = strings(
+            "process.args",
+            process.args().as_deref().unwrap_or_default(),
+        )?;
         if args.is_empty() {
             return Err(RuntimeError::spec("process.args", "it is empty"));
         }
         if !process.cwd().is_absolute() {
-            return Err(RuntimeError::spec("process.cwd", "it is not an absolute path"));
+            return Err(RuntimeError::spec(
+                "process.cwd",
+                "it is not an absolute path",
+            ));
         }
         let user = process.user();
         let mut rlimits = Vec::new();
@@ -97,8 +103,14 @@ impl ProcessPlan {
             rlimits,
             no_new_privs: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
-            apparmor: process.apparmor_profile().clone().filter(|name| !name.is_empty()),
-            selinux: process.selinux_label().clone().filter(|label| !label.is_empty()),
+            apparmor: process
+                .apparmor_profile()
+                .clone()
+                .filter(|name| !name.is_empty()),
+            selinux: process
+                .selinux_label()
+                .clone()
+                .filter(|label| !label.is_empty()),
             io_priority: process.io_priority().map(|p| io_priority(&p)).transpose()?,
             scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
             filter: seccomp.map(filter).transpose()?,
@@ -110,7 +122,8 @@ impl ProcessPlan {
 
 fn strings(field: &str, list: &[String]) -> Result<Vec<CString>, RuntimeError> {
     let make = |text: &String| {
-        CString::new(text.as_str()).map_err(|_nul| RuntimeError::spec(field, "it contains a NUL byte"))
+        CString::new(text.as_str())
+            .map_err(|_nul| RuntimeError::spec(field, "it contains a NUL byte"))
     };
     list.iter().map(make).collect()
 }
@@ -198,7 +211,13 @@ fn rlimit(
     }
     // RLIM_INFINITY is all ones on 64 bits; rustix words it as None.
     let value = |number: u64| (number != u64::MAX).then_some(number);
-    Ok((resource, Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) }))
+    Ok((
+        resource,
+        Rlimit {
+            current: value(limit.soft()),
+            maximum: value(limit.hard()),
+        },
+    ))
 }
 
 fn io_priority(priority: &LinuxIOPriority) -> Result<(IoClass, u8), RuntimeError> {
@@ -209,7 +228,10 @@ fn io_priority(priority: &LinuxIOPriority) -> Result<(IoClass, u8), RuntimeError
     };
     match u8::try_from(priority.priority()) {
         Ok(level) if level <= 7 => Ok((class, level)),
-        _ => Err(RuntimeError::spec("process.ioPriority", "the priority is not within 0 and 7")),
+        _ => Err(RuntimeError::spec(
+            "process.ioPriority",
+            "the priority is not within 0 and 7",
+        )),
     }
 }
 
@@ -250,8 +272,15 @@ fn scheduler(scheduler: &Scheduler) -> Result<SchedAttr, RuntimeError> {
 
 /// The number for personality(2): linux/personality.h.
 pub(crate) fn personality(personality: &LinuxPersonality) -> Result<u32, RuntimeError> {
-    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-        return Err(RuntimeError::spec("linux.personality", "no flags are defined"));
+    if personality
+        .flags()
+        .as_ref()
+        .is_some_and(|flags| !flags.is_empty())
+    {
+        return Err(RuntimeError::spec(
+            "linux.personality",
+            "no flags are defined",
+        ));
     }
     Ok(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
@@ -265,7 +294,12 @@ fn filter(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
         return Err(RuntimeError::Unsupported { what });
     }
     let program = compile(profile).map_err(RuntimeError::Seccomp)?;
-    let convert = |i: &havre_seccomp::SockFilter| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let convert = |i: &havre_seccomp::SockFilter| SockFilter {
+        code: i.code,
+        jt: i.jt,
+        jf: i.jf,
+        k: i.k,
+    };
     let mut flags = SeccompFlags::NONE;
     for flag in profile.flags().iter().flatten() {
         flags |= match flag {
@@ -275,7 +309,10 @@ fn filter(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => SeccompFlags::NONE,
         };
     }
-    Ok(Filter { program: program.iter().map(convert).collect(), flags })
+    Ok(Filter {
+        program: program.iter().map(convert).collect(),
+        flags,
+    })
 }
 
 #[cfg(test)]
@@ -305,7 +342,10 @@ mod tests {
     #[test]
     fn senseless_processes_are_refused() {
         for (json, text) in [
-            (r#"{"user":{"uid":0,"gid":0},"args":[],"cwd":"/"}"#, "invalid process.args: it is empty"),
+            (
+                r#"{"user":{"uid":0,"gid":0},"args":[],"cwd":"/"}"#,
+                "invalid process.args: it is empty",
+            ),
             (
                 r#"{"user":{"uid":0,"gid":0},"args":["x"],"cwd":"tmp"}"#,
                 "invalid process.cwd: it is not an absolute path",
@@ -326,6 +366,12 @@ mod tests {
                 {"type":"RLIMIT_CORE","soft":1,"hard":18446744073709551615}]}"#,
         )
         .unwrap();
-        assert_eq!(plan.rlimits[0].1, Rlimit { current: Some(1), maximum: None });
+        assert_eq!(
+            plan.rlimits[0].1,
+            Rlimit {
+                current: Some(1),
+                maximum: None
+            }
+        );
     }
 }

@@ -48,7 +48,9 @@ pub(crate) fn plan(
             return Err(bad("it is not in a namespace of the container"));
         };
         if !namespaces.has(owner) {
-            return Err(bad("it would change the host: the container shares that namespace"));
+            return Err(bad(
+                "it would change the host: the container shares that namespace",
+            ));
         }
         out.push((path, value.clone()));
     }
@@ -77,7 +79,10 @@ mod tests {
     use super::*;
 
     fn one(key: &str, value: &str, kinds: &[Kind]) -> Result<Vec<(String, String)>, String> {
-        let namespaces = Namespaces { new: kinds.to_vec(), ..Namespaces::default() };
+        let namespaces = Namespaces {
+            new: kinds.to_vec(),
+            ..Namespaces::default()
+        };
         let map = HashMap::from([(key.to_owned(), value.to_owned())]);
         plan(Some(&map), &namespaces).map_err(|error| error.to_string())
     }
@@ -86,8 +91,8 @@ mod tests {
     fn parameters_go_with_their_namespace() {
         let ok = one("net.ipv4.ip_forward", "1", &[Kind::Network]).unwrap();
         assert_eq!(ok, [("net/ipv4/ip_forward".to_owned(), "1".to_owned())]);
-        assert!(one("net.ipv4.ip_forward", "1", &[Kind::Ipc]).is_err());
-        assert!(one("kernel.shmmax", "1", &[Kind::Ipc]).is_ok());
+        one("net.ipv4.ip_forward", "1", &[Kind::Ipc]).unwrap_err();
+        one("kernel.shmmax", "1", &[Kind::Ipc]).unwrap();
         let dotted = one("net/ipv4/conf/eth0.100/forwarding", "1", &[Kind::Network]).unwrap();
         assert_eq!(dotted[0].0, "net/ipv4/conf/eth0.100/forwarding");
         let dotted = one("net.ipv4.conf.eth0/100.forwarding", "1", &[Kind::Network]).unwrap();
@@ -113,6 +118,6 @@ mod tests {
         ] {
             assert!(one(key, "1", &all).is_err(), "{key:?} was let through");
         }
-        assert!(one("net.ipv4.ip_forward", "1\n|/bin/sh", &all).is_err());
+        one("net.ipv4.ip_forward", "1\n|/bin/sh", &all).unwrap_err();
     }
 }
