@@ -91,8 +91,8 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
                 let was_running = record.state.status == Status::Running;
                 if was_running {
                     // Without bundle and shim, the host went down with the container.
-                    record.state.status = Status::Running;
-                    spawn_actor(shared, record, Beginning::Ended(Exit::unseen()));
+                    let exit = Exit { exit_status: 255, ..Exit::unseen() };
+                    spawn_actor(shared, record, Beginning::Ended(exit));
                     return;
                 }
                 record.state.status = Status::Created;

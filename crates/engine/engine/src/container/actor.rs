@@ -158,7 +158,7 @@ impl Actor {
             }
             Command::Ended { run, exit } => {
                 if run == self.run {
-                    self.ended(exit).await;
+                    self.ended(&exit);
                 }
                 return self.state.removed;
             }

@@ -25,7 +25,7 @@ impl Actor {
     }
 
     /// The process has ended: state, event, restart or removal.
-    pub(super) async fn ended(&mut self, exit: Exit) {
+    pub(super) fn ended(&mut self, exit: &Exit) {
         let shim = self.shim.take();
         let ran = self.started.take().map_or(Duration::ZERO, |at| at.elapsed());
         let again = !self.no_restart
@@ -59,13 +59,13 @@ impl Actor {
         let saved = if remove { None } else { self.save() };
         self.clean_up(shim, saved);
         if remove {
-            self.auto_remove().await;
+            self.auto_remove();
         }
     }
 
     /// `--rm`: nobody waits for the disk, because a record that comes back after a crash is removed again at the
     /// next start.
-    async fn auto_remove(&mut self) {
+    fn auto_remove(&mut self) {
         self.state.status = Status::Removing;
         let batch = havre_meta::Batch::new()
             .delete(super::record::KIND, self.fixed.id.as_str());
@@ -77,7 +77,6 @@ impl Actor {
             }
         });
         self.forget();
-        tokio::task::yield_now().await;
     }
 
     /// Ends the shim and removes the bundle, once the record of the exit is safe.

@@ -124,13 +124,16 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
     };
     let created = async {
         let task = prepared.map_err(|err| internal("failed to prepare the container", &err))??;
-        shim.create(&task).await
+        shim.create(&task).await.map_err(|err| {
+            let text = format!("failed to create task for container: {}", err.message);
+            ApiError::new(kind_of_failure(&err), text)
+        })
     };
     match created.await {
         Ok(pid) => Ok((shim, pid)),
         Err(err) => {
             shim.finish().await;
-            Err(ApiError::new(kind_of_failure(&err), format!("failed to create task for container: {}", err.message)))
+            Err(err)
         }
     }
 }
