@@ -240,7 +240,9 @@ impl State {
     pub(crate) fn check_free(&self, name: &str) -> Result<(), SnapshotError> {
         let taken = self.table().records.contains_key(name);
         if taken {
-            return Err(SnapshotError::Exists { key: name.to_owned() });
+            return Err(SnapshotError::Exists {
+                key: name.to_owned(),
+            });
         }
         Ok(())
     }
