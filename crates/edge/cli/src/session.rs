@@ -167,16 +167,18 @@ fn copy_input(socket: BorrowedFd<'_>, mut keys: Option<DetachKeys>) -> Ended {
             break;
         }
         let mut bytes = &buffer[..n];
+        let mut detached = false;
         if let Some(keys) = &mut keys {
             passed.clear();
-            if keys.feed(bytes, &mut passed) {
-                return Ended::Detached;
-            }
+            detached = keys.feed(bytes, &mut passed);
             bytes = &passed;
         }
         // The reading side reports a broken connection.
         if write_all(socket, bytes).is_err() {
             return Ended::Output;
+        }
+        if detached {
+            return Ended::Detached;
         }
     }
     shutdown(socket, Shutdown::Write).ok();

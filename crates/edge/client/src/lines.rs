@@ -49,6 +49,7 @@ impl<T: DeserializeOwned> JsonLines<T> {
             }
             let Some(chunk) = self.response.chunk().await? else {
                 let rest = self.buffer.split();
+                self.scanned = 0;
                 let empty = rest.iter().all(u8::is_ascii_whitespace);
                 return if empty {
                     Ok(None)

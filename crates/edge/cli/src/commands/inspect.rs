@@ -98,7 +98,7 @@ async fn find(app: &App, name: &str, kind: &str, size: bool) -> Outcome<Value> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Failure::new(format!("error: no such object: {name}")))
+    Err(Failure::new(format!("Error: No such object: {name}")))
 }
 
 /// Whether the name may still belong to another kind of object.
