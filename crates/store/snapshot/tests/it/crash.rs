@@ -13,7 +13,7 @@ use havre_layer::{ApplyOptions, apply};
 use havre_meta::Meta;
 use havre_snapshot::{Kind, OverlayDriver, Snapshotter as _};
 
-use crate::suite::layer;
+use crate::store::layer;
 
 const ROOT: &str = "HAVRE_TEST_SNAPSHOT_CRASH_ROOT";
 

@@ -7,6 +7,8 @@ mod mounting;
 #[cfg(test)]
 mod overlay;
 #[cfg(test)]
+mod store;
+#[cfg(test)]
 mod suite;
 
 /// The suite, once for each driver.

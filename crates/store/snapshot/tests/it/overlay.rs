@@ -6,7 +6,7 @@ use havre_snapshot::OverlayDriver;
 
 use crate::drivers::overlay;
 use crate::mounting::mount;
-use crate::suite::Store;
+use crate::store::Store;
 
 #[test]
 fn mounts_have_the_form_of_containerd() {
