@@ -127,17 +127,17 @@ impl Policy {
         excepted != self.allow_by_default
     }
 
-    /// The writes of version 1: file and line.
+    /// The writes of version 1: the file and line that set the default, then the file and lines
+    /// of the exceptions.
     #[must_use]
-    pub fn v1_writes(&self) -> Vec<(&'static str, String)> {
+    pub fn v1_writes(&self) -> ((&'static str, String), (&'static str, Vec<String>)) {
         let (default, exception) = if self.allow_by_default {
             ("devices.allow", "devices.deny")
         } else {
             ("devices.deny", "devices.allow")
         };
-        let mut writes = vec![(default, "a".to_owned())];
-        writes.extend(self.exceptions.iter().map(|rule| (exception, rule.line())));
-        writes
+        let lines = self.exceptions.iter().map(Rule::line).collect();
+        ((default, "a".to_owned()), (exception, lines))
     }
 
     /// The program of version 2.

@@ -374,16 +374,13 @@ impl Cgroup {
             let (controller, field) = ("devices", "devices");
             return Err(CgroupError::NoController { controller, field });
         };
-        for (file, value) in policy.v1_writes() {
-            let path = dir.join(file);
-            let written = io::write(&path, &value);
-            written.map_err(|source| CgroupError::Write {
-                path,
-                value,
-                source,
-            })?;
+        let ((file, line), (others, lines)) = policy.v1_writes();
+        io::write_lines(&dir.join(file), &[line])?;
+        if lines.is_empty() {
+            Ok(())
+        } else {
+            io::write_lines(&dir.join(others), &lines)
         }
-        Ok(())
     }
 }
 

@@ -131,13 +131,10 @@ fn rules_add_up_and_take_back() {
     assert!(policy.allows(Kind::Char, 10, 229, READ));
     assert!(!policy.allows(Kind::Char, 10, 229, READ | WRITE));
     check_program(&policy);
-    let expected = [
-        ("devices.deny", "a"),
-        ("devices.allow", "c 1:3 rw"),
-        ("devices.allow", "b 8:* rwm"),
-        ("devices.allow", "c 10:229 rm"),
-    ]
-    .map(|(file, line)| (file, line.to_owned()));
+    let lines = ["c 1:3 rw", "b 8:* rwm", "c 10:229 rm"]
+        .map(str::to_owned)
+        .to_vec();
+    let expected = (("devices.deny", "a".to_owned()), ("devices.allow", lines));
     assert_eq!(policy.v1_writes(), expected);
 }
 
@@ -157,7 +154,7 @@ fn a_privileged_policy_can_have_exceptions() {
     assert!(!policy.allows(Kind::Block, 8, 0, MKNOD));
     assert!(policy.allows(Kind::Block, 8, 3, EVERY));
     check_program(&policy);
-    assert_eq!(policy.v1_writes()[0], ("devices.allow", "a".to_owned()));
+    assert_eq!(policy.v1_writes().0, ("devices.allow", "a".to_owned()));
 }
 
 #[test]

@@ -98,7 +98,14 @@ impl Cgroup {
         // Nothing forks while it stands still. If it cannot be stopped, killing goes on anyway.
         let frozen = self.freeze();
         let killed = self.kill_each();
-        if frozen.is_ok() {
+        // On version 1 a frozen process dies only when it is thawed, also one that was suspended
+        // by a group inside.
+        if let Some(dir) = self
+            .dir_of(Controller::Freezer)
+            .filter(|_| self.v2.is_none())
+        {
+            thaw_tree(dir)?;
+        } else if frozen.is_ok() {
             self.thaw()?;
         }
         killed
@@ -134,6 +141,13 @@ impl Cgroup {
         }
         result
     }
+}
+
+fn thaw_tree(dir: &Path) -> Result<(), CgroupError> {
+    write(&dir.join("freezer.state"), "THAWED")?;
+    read::children(dir)?
+        .iter()
+        .try_for_each(|child| thaw_tree(child))
 }
 
 /// The fast path is one system call.

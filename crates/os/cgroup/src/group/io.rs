@@ -19,6 +19,22 @@ pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes each line with a `write` of its own, through one descriptor. The line that failed is
+/// returned with the error.
+pub(super) fn write_lines(path: &Path, lines: &[String]) -> Result<(), CgroupError> {
+    let failed = |line: Option<&String>, errno: Errno| CgroupError::Write {
+        path: path.to_path_buf(),
+        value: line.cloned().unwrap_or_default(),
+        source: errno.into(),
+    };
+    let fd = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(lines.first(), errno))?;
+    for line in lines {
+        rustix::io::write(&fd, line.as_bytes()).map_err(|errno| failed(Some(line), errno))?;
+    }
+    Ok(())
+}
+
 /// Reads a file whole.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     fs_err::read_to_string(path).map_err(|source| CgroupError::Read {

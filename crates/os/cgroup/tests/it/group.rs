@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use havre_cgroup::{Birth, Cgroup, CgroupError, Host, Mode};
+use havre_sys::mounts::mountinfo;
 use havre_sys::process::{Child, CloneArgs, CloneFlags, Exit, clone3};
 use havre_sys::testing::in_child;
 use havre_types::{Classify as _, ErrorKind};
@@ -23,9 +24,27 @@ struct Parent {
     path: PathBuf,
 }
 
+/// This machine as it is, and as if it had one version only. Here the second of these has no
+/// controllers beyond the core, which has all that freezing, killing and devices need.
+fn hosts() -> Vec<Host> {
+    let all = mountinfo().expect("mounts");
+    let only = |kind: &str| {
+        let mounts: Vec<_> = all.iter().filter(|m| m.fs_type == kind).cloned().collect();
+        Host::from_mounts(&mounts, "").ok()
+    };
+    let own = Host::detect().expect("cgroups are mounted");
+    [Some(own), only("cgroup"), only("cgroup2")]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 impl Parent {
     fn new(name: &str) -> Self {
-        let host = Host::detect().expect("cgroups are mounted");
+        Self::on(Host::detect().expect("cgroups are mounted"), name)
+    }
+
+    fn on(host: Host, name: &str) -> Self {
         let path = PathBuf::from(format!("havre-test-{}-{name}", std::process::id()));
         Self { host, path }
     }
@@ -138,53 +157,79 @@ fn a_group_is_made_joined_and_removed() {
 
 #[test]
 fn another_process_can_be_put_into_the_group() {
-    in_child(|| {
-        let parent = Parent::new("join");
-        let group = parent.create("{}").expect("it is made");
-        let (mut reader, writer) = std::io::pipe().expect("a pipe");
-        let process = clone3(&CloneArgs::new(CloneFlags::NONE), || {
-            reader.read(&mut [0; 1]).map_or(1, |_| 0)
-        })
-        .expect("clone3");
-        group.join(process.pid).expect("it joins");
-        let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
-        assert_eq!(group.procs().expect("readable"), [pid]);
-        for (_, dir) in group.directories() {
-            let procs = fs::read_to_string(dir.join("cgroup.procs")).expect("procs");
-            assert_eq!(procs, format!("{pid}\n"), "{}", dir.display());
-        }
-        group.kill_all().expect("kill");
-        assert_eq!(process.wait().expect("it ends"), Exit::Signal(9));
-        drop(writer);
-    });
+    for host in hosts() {
+        in_child(|| {
+            let parent = Parent::on(host, "join");
+            let group = parent.create("{}").expect("it is made");
+            let (mut reader, writer) = std::io::pipe().expect("a pipe");
+            let process = clone3(&CloneArgs::new(CloneFlags::NONE), || {
+                reader.read(&mut [0; 1]).map_or(1, |_| 0)
+            })
+            .expect("clone3");
+            group.join(process.pid).expect("it joins");
+            let pid = process.pid.as_raw_nonzero().get().unsigned_abs();
+            assert_eq!(group.procs().expect("readable"), [pid]);
+            for (_, dir) in group.directories() {
+                let procs = fs::read_to_string(dir.join("cgroup.procs")).expect("procs");
+                assert_eq!(procs, format!("{pid}\n"), "{}", dir.display());
+            }
+            group.kill_all().expect("kill");
+            assert_eq!(process.wait().expect("it ends"), Exit::Signal(9));
+            drop(writer);
+        });
+    }
 }
 
 #[test]
 fn a_frozen_group_stands_still() {
-    in_child(|| {
-        let parent = Parent::new("freeze");
-        let group = parent.create("{}").expect("it is made");
-        let process = child(&group, || {
-            loop {
-                std::hint::spin_loop();
+    for host in hosts() {
+        in_child(|| {
+            let parent = Parent::on(host, "freeze");
+            let group = parent.create("{}").expect("it is made");
+            let (mut ready, done) = std::io::pipe().expect("a pipe");
+            let process = child(&group, || {
+                drop(done);
+                loop {
+                    std::hint::spin_loop();
+                }
+            });
+            // It has joined when it has dropped its end.
+            drop(ready.read(&mut [0; 1]));
+
+            group.freeze().expect("it freezes");
+            assert!(group.is_frozen().expect("readable"));
+            let before = group.stats().expect("readable").cpu.usage;
+            for _ in 0..50 {
+                assert_eq!(
+                    group.stats().expect("readable").cpu.usage,
+                    before,
+                    "no time is used"
+                );
             }
+            group.thaw().expect("it thaws");
+            assert!(!group.is_frozen().expect("readable"));
+            group.freeze().expect("it freezes again");
+            group.kill_all().expect("a frozen group can be killed");
+            assert_eq!(process.wait().expect("it ends"), Exit::Signal(9));
         });
-        group.freeze().expect("it freezes");
-        assert!(group.is_frozen().expect("readable"));
-        let before = group.stats().expect("readable").cpu.usage;
-        for _ in 0..50 {
-            assert_eq!(
-                group.stats().expect("readable").cpu.usage,
-                before,
-                "no time is used"
-            );
-        }
-        group.thaw().expect("it thaws");
-        assert!(!group.is_frozen().expect("readable"));
-        group.freeze().expect("it freezes again");
-        group.kill_all().expect("a frozen group can be killed");
-        assert_eq!(process.wait().expect("it ends"), Exit::Signal(9));
-    });
+    }
+}
+
+#[test]
+fn a_process_suspended_by_a_group_inside_is_killed_too() {
+    for host in hosts() {
+        in_child(|| {
+            let parent = Parent::on(host, "inside");
+            let group = parent.create("{}").expect("it is made");
+            let inner = Cgroup::create(&parent.host, &group.path().join("inner"), None);
+            let inner = inner.expect("a group inside");
+            let (process, _keep) = waiting_child(&inner);
+            inner.freeze().expect("it freezes");
+            group.kill_all().expect("kill");
+            assert_eq!(process.wait().expect("it ends"), Exit::Signal(9));
+            group.delete().expect("both are empty");
+        });
+    }
 }
 
 #[test]
@@ -283,52 +328,55 @@ fn memory_beyond_the_limit_is_an_oom_kill() {
 
 #[test]
 fn only_allowed_devices_open() {
-    in_child(|| {
-        let parent = Parent::new("devices");
-        let devices = r#"{"devices": [{"allow": false, "access": "rwm"},
+    for host in hosts() {
+        in_child(|| {
+            let parent = Parent::on(host, "devices");
+            let devices = r#"{"devices": [{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
             {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"}]}"#;
-        let mut group = parent.create(devices).expect("it is made");
-        let temp = tempfile::tempdir().expect("a directory");
-        let dir = open(
-            temp.path(),
-            OFlags::DIRECTORY | OFlags::CLOEXEC,
-            FileMode::empty(),
-        );
-        let dir = dir.expect("open");
-        let try_all = || {
-            let opens = |path: &str, flags| open(path, flags | OFlags::CLOEXEC, FileMode::empty());
-            let makes = |name: &str, minor| {
-                mknodat(
-                    &dir,
-                    name,
-                    FileType::CharacterDevice,
-                    FileMode::RWXU,
-                    makedev(1, minor),
-                )
+            let mut group = parent.create(devices).expect("it is made");
+            let temp = tempfile::tempdir().expect("a directory");
+            let dir = open(
+                temp.path(),
+                OFlags::DIRECTORY | OFlags::CLOEXEC,
+                FileMode::empty(),
+            );
+            let dir = dir.expect("open");
+            let try_all = || {
+                let opens =
+                    |path: &str, flags| open(path, flags | OFlags::CLOEXEC, FileMode::empty());
+                let makes = |name: &str, minor| {
+                    mknodat(
+                        &dir,
+                        name,
+                        FileType::CharacterDevice,
+                        FileMode::RWXU,
+                        makedev(1, minor),
+                    )
+                };
+                [
+                    opens("/dev/null", OFlags::RDWR).is_ok(),
+                    opens("/dev/zero", OFlags::RDONLY).is_ok(),
+                    opens("/dev/zero", OFlags::RDWR).is_ok(),
+                    opens("/dev/urandom", OFlags::RDONLY).is_ok(),
+                    makes("null", 3).is_ok(),
+                    makes("mem", 1).is_ok(),
+                ]
             };
-            [
-                opens("/dev/null", OFlags::RDWR).is_ok(),
-                opens("/dev/zero", OFlags::RDONLY).is_ok(),
-                opens("/dev/zero", OFlags::RDWR).is_ok(),
-                opens("/dev/urandom", OFlags::RDONLY).is_ok(),
-                makes("null", 3).is_ok(),
-                makes("mem", 1).is_ok(),
-            ]
-        };
-        let bits = |answers: [bool; 6]| answers.iter().fold(0, |n, a| n << 1 | i32::from(*a));
-        let first = child(&group, || bits(try_all())).wait().expect("it ends");
-        assert_eq!(first, Exit::Code(0b11_0010), "{first:?}");
-        // A later change replaces the rules whole.
-        let change = r#"{"devices": [{"allow": false, "access": "rwm"},
+            let bits = |answers: [bool; 6]| answers.iter().fold(0, |n, a| n << 1 | i32::from(*a));
+            let first = child(&group, || bits(try_all())).wait().expect("it ends");
+            assert_eq!(first, Exit::Code(0b11_0010), "{first:?}");
+            // A later change replaces the rules whole.
+            let change = r#"{"devices": [{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 1, "minor": 9, "access": "rwm"}]}"#;
-        group
-            .apply(&serde_json::from_str(change).expect("valid"))
-            .expect("it applies");
-        let second = child(&group, || bits(try_all())).wait().expect("it ends");
-        assert_eq!(second, Exit::Code(0b00_0100), "{second:?}");
-        group.delete().expect("it is empty");
-    });
+            group
+                .apply(&serde_json::from_str(change).expect("valid"))
+                .expect("it applies");
+            let second = child(&group, || bits(try_all())).wait().expect("it ends");
+            assert_eq!(second, Exit::Code(0b00_0100), "{second:?}");
+            group.delete().expect("it is empty");
+        });
+    }
 }
 
 #[test]
@@ -360,13 +408,15 @@ fn a_failed_creation_leaves_nothing() {
 
 #[test]
 fn groups_made_inside_go_with_the_group() {
-    let parent = Parent::new("nested");
-    let group = parent.create("{}").expect("it is made");
-    for (_, dir) in group.directories() {
-        fs::create_dir_all(dir.join("inner/innermost")).expect("a group inside");
+    for host in hosts() {
+        let parent = Parent::on(host, "nested");
+        let group = parent.create("{}").expect("it is made");
+        for (_, dir) in group.directories() {
+            fs::create_dir_all(dir.join("inner/innermost")).expect("a group inside");
+        }
+        group.delete().expect("all of it goes");
+        assert_eq!(parent.left(), Vec::<PathBuf>::new());
     }
-    group.delete().expect("all of it goes");
-    assert_eq!(parent.left(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -45,8 +45,12 @@ fn render(mode: Mode, json: &str) -> String {
             .map_or("-".to_owned(), |c| format!("{c:?}"));
         out.push_str(&format!("{controller} {} = {}\n", write.file, write.value));
     }
-    for (file, line) in plan.devices.iter().flat_map(|d| d.v1_writes()) {
+    if let Some(policy) = plan.devices {
+        let ((file, line), (others, lines)) = policy.v1_writes();
         out.push_str(&format!("Devices {file} = {line}\n"));
+        for line in lines {
+            out.push_str(&format!("Devices {others} = {line}\n"));
+        }
     }
     if !plan.ignored.is_empty() {
         out.push_str(&format!("ignored: {}\n", plan.ignored.join(", ")));
