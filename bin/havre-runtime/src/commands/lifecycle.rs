@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use havre_cgroup::Host;
 use havre_runtime_core::{
-    Create, Created, Delete, Gate, State, Status, StdioSpec, create as create_container,
+    Create, Created, Delete, Gate, State, Status, StdioSpec, create_while,
     delete as delete_container, open_gate,
 };
 use oci_spec::runtime::Spec;
@@ -96,10 +96,7 @@ fn make(
 ) -> Result<(Entry, Created)> {
     let id = invocation.id()?;
     let entry = store.reserve(id)?;
-    let made = entry
-        .write_config(&bundle.text)
-        .and_then(|()| gate(&entry))
-        .and_then(|gate| make_in(&entry, invocation, bundle, gate));
+    let made = gate(&entry).and_then(|gate| make_in(&entry, invocation, bundle, gate));
     match made {
         Ok(created) => Ok((entry, created)),
         Err(error) => {
@@ -117,7 +114,7 @@ fn make_in(entry: &Entry, invocation: &Invocation, bundle: &Bundle, gate: Gate) 
         StdioSpec::Inherit
     };
     let id = invocation.id()?;
-    let mut created = create_container(&Create {
+    let request = Create {
         id,
         bundle: &bundle.dir,
         spec: &bundle.spec,
@@ -127,14 +124,19 @@ fn make_in(entry: &Entry, invocation: &Invocation, bundle: &Bundle, gate: Gate) 
         gate,
         preserve_fds: preserve_fds(invocation)?,
         die_with_parent: false,
-    })
-    .context("unable to start container process")?;
-    let state = State::creating(id, &bundle.dir, &bundle.spec);
-    let record = Record::new(state, created.pid(), created.cgroup(), bundle.rootfs());
-    let recorded = entry
-        .write(&record)
-        .and_then(|()| write_pid_file(invocation, created.pid()));
-    let handed = recorded.and_then(|()| hand_out_console(invocation, &mut created));
+    };
+    let mut recorded = Ok(());
+    let created = create_while(&request, |pid, cgroup| {
+        let state = State::creating(id, &bundle.dir, &bundle.spec);
+        let record = Record::new(state, pid, cgroup, bundle.rootfs());
+        recorded = entry
+            .write_config(&bundle.text)
+            .and_then(|()| entry.write(&record));
+    });
+    let mut created = created.context("unable to start container process")?;
+    let handed = recorded
+        .and_then(|()| write_pid_file(invocation, created.pid()))
+        .and_then(|()| hand_out_console(invocation, &mut created));
     if let Err(error) = handed {
         created.child().kill(Signal::KILL)?;
         created.child().wait()?;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use havre_sys::net::{recv_fds, send_fds};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::error::RuntimeError;
@@ -102,6 +104,18 @@ impl Channel {
             (Some((&FAILED, body)), _) => FromChild::Failed(RuntimeError::decode(body)),
             (Some(_), _) => FromChild::Failed(RuntimeError::decode(&[])),
         })
+    }
+
+    /// Waits until the other end is closed; what was said before stays to be read.
+    pub(crate) fn await_end(&self) -> io::Result<()> {
+        // No event asked for: hang-up and errors are always reported.
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        loop {
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
     }
 
     /// Lets the child go on.

@@ -116,6 +116,15 @@ impl Created {
 /// Makes a container up to its gate. Its program has been looked up by then, so that a missing
 /// one is reported here. After an error nothing of it is left.
 pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
+    create_while(request, |_pid, _cgroup| {})
+}
+
+/// As [`create`]; calls `meanwhile` while the new process sets itself up, with its number and
+/// its cgroup, for what the caller has to do anyway. The container may still fail afterwards.
+pub fn create_while(
+    request: &Create<'_>,
+    meanwhile: impl FnOnce(Pid, &Cgroup),
+) -> Result<Created, RuntimeError> {
     let spec = request.spec;
     let plan = Plan::new(spec, request.bundle)?;
     let process = process_plan(request)?;
@@ -138,7 +147,14 @@ pub fn create(request: &Create<'_>) -> Result<Created, RuntimeError> {
             preserve_fds: request.preserve_fds,
             die_with_parent: request.die_with_parent,
         };
-        launch(&init, &join, &request.gate)
+        let (child, channel) = launch(&init, &join)?;
+        meanwhile(child.pid, &cgroup);
+        Launched::attend(
+            child,
+            channel,
+            &request.gate,
+            &mut Attendant { init: &init },
+        )
     });
     match launched {
         Ok(launched) => Ok(Created {
@@ -230,6 +246,12 @@ struct Attendant<'a> {
 }
 
 impl Attend for Attendant<'_> {
+    fn is_needed(&self) -> bool {
+        self.init.process.terminal
+            || self.init.plan.namespaces.makes(Kind::User)
+            || self.init.hooks.is_some_and(child::wants_runtime_hooks)
+    }
+
     fn mappings(&mut self, pid: Pid) -> Result<(), RuntimeError> {
         userns::write_mappings(pid, &self.init.plan.namespaces)
     }
@@ -244,7 +266,7 @@ impl Attend for Attendant<'_> {
     }
 }
 
-fn launch(init: &Init<'_>, join: &Joins, gate: &Gate) -> Result<Launched, RuntimeError> {
+fn launch(init: &Init<'_>, join: &Joins) -> Result<(Child, Channel), RuntimeError> {
     let namespaces = &init.plan.namespaces;
     let mut flags = CloneFlags::NONE;
     for kind in &namespaces.new {
@@ -262,11 +284,12 @@ fn launch(init: &Init<'_>, join: &Joins, gate: &Gate) -> Result<Launched, Runtim
         ..CloneArgs::new(flags)
     };
     let child = clone3(&args, || child::main(init, theirs, &ours));
-    around.leave()?;
+    let left = around.leave();
     let child = child.step(|| "clone the container process".to_owned())?;
-    let ours: Option<Channel> = ours.take();
-    let Some(ours) = ours else {
-        return Err(RuntimeError::Died { how: String::new() });
-    };
-    Launched::attend(child, ours, gate, &mut Attendant { init })
+    match (ours.take(), left) {
+        (Some(ours), Ok(())) => Ok((child, ours)),
+        // The child ends by itself when it finds nobody at the other end.
+        (_, Err(error)) => Err(error),
+        (None, Ok(())) => Err(RuntimeError::Died { how: String::new() }),
+    }
 }

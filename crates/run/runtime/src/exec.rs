@@ -125,7 +125,15 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
     let Some(ours) = ours.take() else {
         return Err(RuntimeError::Died { how: String::new() });
     };
-    Launched::attend(child, ours, &request.gate, &mut Nothing).map(ExecChild)
+    Launched::attend(
+        child,
+        ours,
+        &request.gate,
+        &mut Nothing {
+            terminal: plan.terminal,
+        },
+    )
+    .map(ExecChild)
 }
 
 /// All but the PID namespace, which has to be entered before the clone.

@@ -102,15 +102,22 @@ pub(crate) struct Launched {
 
 /// What the runtime does when the child asks for it.
 pub(crate) trait Attend {
+    /// False if the child will ask for nothing and hand over nothing.
+    fn is_needed(&self) -> bool;
     fn mappings(&mut self, pid: Pid) -> Result<(), RuntimeError>;
     fn hooks(&mut self, pid: Pid) -> Result<(), RuntimeError>;
 }
 
-/// For a child that asks for nothing.
+/// For a child that asks for nothing; it may have a terminal to hand over.
 #[derive(Debug)]
-pub(crate) struct Nothing;
+pub(crate) struct Nothing {
+    pub(crate) terminal: bool,
+}
 
 impl Attend for Nothing {
+    fn is_needed(&self) -> bool {
+        self.terminal
+    }
     fn mappings(&mut self, _pid: Pid) -> Result<(), RuntimeError> {
         Ok(())
     }
@@ -152,6 +159,10 @@ impl Launched {
         attend: &mut dyn Attend,
     ) -> Result<(), RuntimeError> {
         let describe = || "talk with the container process".to_owned();
+        if matches!(gate, Gate::Open) && !attend.is_needed() {
+            // All that it says is read at the end, which saves waking up for each word.
+            channel.await_end().step(describe)?;
+        }
         let mut ready = false;
         loop {
             match channel.hear().step(describe)? {

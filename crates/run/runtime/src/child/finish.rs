@@ -161,8 +161,8 @@ impl Finish<'_> {
         Ok(())
     }
 
-    /// Says that all is ready, in every case: if the parent died before the line above was
-    /// drawn, this is where it is noticed.
+    /// Says that all is ready, in every case: a parent that died before the process was tied to
+    /// it is noticed here, and the end of a process that said so is the execution of its program.
     fn wait(&self, channel: &mut Channel) -> Result<(), RuntimeError> {
         let describe = || "wait to be started".to_owned();
         channel.ready().step(describe)?;
