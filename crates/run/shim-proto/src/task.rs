@@ -12,7 +12,7 @@ pub const SERVICE_V2: &str = "containerd.task.v2.Task";
 pub const SERVICE_V3: &str = "containerd.task.v3.Task";
 
 /// A request of the Task service: names its method and the type of its answer.
-pub trait TaskRequest: prost::Message {
+pub trait TaskRequest: prost::Message + Default {
     /// Method name on the wire.
     const METHOD: &'static str;
     /// The answer.

@@ -1,0 +1,357 @@
+//! Create, Exec and Start: the calls that make processes.
+
+use std::path::Path;
+
+use havre_cgroup::Host;
+use havre_logs::{JsonFileOptions, JsonFileWriter};
+use havre_runtime_core::{Create, Exec, Gate, RootfsMount, StdioSpec, create, exec};
+use havre_shim_proto::events::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIo, TaskStart};
+use havre_shim_proto::task::{
+    CreateTaskRequest, CreateTaskResponse, ExecProcessRequest, StartRequest, StartResponse,
+};
+use havre_shim_proto::{Empty, HavreOptions, LogOptions};
+use havre_types::{ErrorKind, Timestamp};
+use oci_spec::runtime::Spec;
+use prost::Message as _;
+
+use crate::error::{Failure, note};
+use crate::process::{Asked, Exit, Handle, Process, Stage};
+use crate::server::Server;
+use crate::slab::Slab;
+use crate::stdio::{OurEnds, Stdin, pipes};
+use crate::task::{INIT, Task};
+
+impl Server {
+    pub(crate) fn create(
+        &mut self,
+        call: CreateTaskRequest,
+    ) -> Result<CreateTaskResponse, Failure> {
+        if self.task.is_some() {
+            let message = format!("container {} exists already", call.id);
+            return Err(Failure::new(ErrorKind::Conflict, message));
+        }
+        if !call.checkpoint.is_empty() {
+            let message = "restoring a checkpoint is not supported: no CRIU";
+            return Err(Failure::new(ErrorKind::NotImplemented, message));
+        }
+        let options = own_options(&call)?;
+        let spec = Box::new(read_spec(Path::new(&call.bundle))?);
+        let log = open_log(options.log.as_ref())?;
+        let open_stdin = options.open_stdin || !call.stdin.is_empty();
+        let (ends, stdio) = streams(match call.terminal {
+            true => Streams::Terminal(None),
+            false => Streams::Pipes(Stdin::from_wish(open_stdin)),
+        })?;
+        let mounts: Vec<_> = call
+            .rootfs
+            .iter()
+            .map(|mount| RootfsMount {
+                fstype: mount.fstype.clone(),
+                source: mount.source.clone(),
+                options: mount.options.clone(),
+            })
+            .collect();
+        let host = Host::detect().map_err(|error| Failure::of(&error))?;
+        let created = create(&Create {
+            id: &call.id,
+            bundle: Path::new(&call.bundle),
+            spec: &spec,
+            rootfs_mounts: &mounts,
+            stdio,
+            cgroup_host: &host,
+            gate: Gate::Hold,
+            preserve_fds: 0,
+            die_with_parent: true,
+        })
+        .map_err(|error| Failure::of(&error))?;
+        let mut init = Process::new(Asked {
+            exec_id: String::new(),
+            terminal: call.terminal,
+            stdin_once: options.stdin_once,
+            stdin: call.stdin.clone(),
+            stdout: call.stdout.clone(),
+            stderr: call.stderr.clone(),
+        });
+        init.handle = Some(Handle::Init(Box::new(created)));
+        init.stage = Stage::Created;
+        let pid = init.pid_number();
+        let mut processes = Slab::default();
+        processes.insert(init);
+        self.task = Some(Task {
+            id: call.id.clone(),
+            bundle: call.bundle.clone().into(),
+            spec,
+            processes,
+            log,
+            log_failed: false,
+            paused: false,
+            oom_killed: false,
+        });
+        if let Err(failure) = self.take_streams(INIT, ends) {
+            self.undo_create();
+            return Err(failure);
+        }
+        let pid_file = Path::new(&call.bundle).join("init.pid");
+        if let Err(error) = fs_err::write(&pid_file, pid.to_string()) {
+            // The file is for people and for cleaning up; the container does not need it.
+            note(&error.to_string());
+        }
+        self.publish_created(call, pid);
+        Ok(CreateTaskResponse { pid })
+    }
+
+    fn publish_created(&mut self, call: CreateTaskRequest, pid: u32) {
+        if self.publisher.is_none() {
+            return;
+        }
+        self.publish(&TaskCreate {
+            container_id: call.id,
+            bundle: call.bundle,
+            rootfs: call.rootfs,
+            io: Some(TaskIo {
+                stdin: call.stdin,
+                stdout: call.stdout,
+                stderr: call.stderr,
+                terminal: call.terminal,
+            }),
+            checkpoint: call.checkpoint,
+            pid,
+        });
+    }
+
+    /// Ends and removes a container whose streams cannot be had.
+    fn undo_create(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        if let Some(Handle::Init(created)) =
+            task.processes.get(INIT).and_then(|p| p.handle.as_ref())
+        {
+            let ended = created.child().kill(rustix::process::Signal::KILL);
+            if let Err(error) = ended.and_then(|()| created.child().wait().map(drop)) {
+                note(&format!("failed to end the container: {error}"));
+            }
+            if let Err(error) = created.cgroup().delete() {
+                note(&Failure::of(&error).message);
+            }
+        }
+    }
+
+    pub(crate) fn exec(&mut self, call: ExecProcessRequest) -> Result<Empty, Failure> {
+        let task = self.task_mut()?;
+        if call.exec_id.is_empty() || task.find(&call.exec_id).is_ok() {
+            let message = format!("exec {} exists already", call.exec_id);
+            return Err(Failure::new(ErrorKind::Conflict, message));
+        }
+        if task
+            .processes
+            .get(INIT)
+            .is_none_or(|init| init.stage != Stage::Running)
+        {
+            let message = format!("container {} is not running", task.id);
+            return Err(Failure::new(ErrorKind::Conflict, message));
+        }
+        let text = call.spec.map(|any| any.value).unwrap_or_default();
+        let spec = serde_json::from_slice(&text).map_err(|error| {
+            Failure::new(
+                ErrorKind::InvalidParameter,
+                format!("invalid process: {error}"),
+            )
+        })?;
+        let mut process = Process::new(Asked {
+            exec_id: call.exec_id.clone(),
+            terminal: call.terminal,
+            stdin_once: true,
+            stdin: call.stdin,
+            stdout: call.stdout,
+            stderr: call.stderr,
+        });
+        process.spec = Some(Box::new(spec));
+        task.processes.insert(process);
+        self.publish(&TaskExecAdded {
+            container_id: call.id,
+            exec_id: call.exec_id,
+        });
+        Ok(Empty {})
+    }
+
+    pub(crate) fn start(&mut self, call: &StartRequest) -> Result<StartResponse, Failure> {
+        let task = self.task_mut()?;
+        let at = task.find(&call.exec_id)?;
+        let process = task.process(&call.exec_id)?;
+        match (process.stage, at) {
+            (Stage::Created, INIT) => self.start_init()?,
+            (Stage::Added, _) => self.start_exec(at)?,
+            (Stage::Created | Stage::Running, _) => {
+                return Err(Failure::new(
+                    ErrorKind::Conflict,
+                    "process is already started",
+                ));
+            }
+            (Stage::Draining | Stage::Stopped, _) => {
+                return Err(Failure::new(
+                    ErrorKind::Conflict,
+                    "process has already ended",
+                ));
+            }
+        }
+        let pid = self.task()?.process(&call.exec_id)?.pid_number();
+        if at == INIT {
+            self.publish(&TaskStart {
+                container_id: call.id.clone(),
+                pid,
+            });
+        } else {
+            let (container_id, exec_id) = (call.id.clone(), call.exec_id.clone());
+            self.publish(&TaskExecStarted {
+                container_id,
+                exec_id,
+                pid,
+            });
+        }
+        Ok(StartResponse { pid })
+    }
+
+    fn start_init(&mut self) -> Result<(), Failure> {
+        let process = self.task_mut()?.process_mut("")?;
+        let Some(Handle::Init(created)) = process.handle.as_mut() else {
+            return Err(Failure::new(
+                ErrorKind::Internal,
+                "the container has no process",
+            ));
+        };
+        // When this fails the process has ended, or is about to; `reap` finishes it.
+        created.start().map_err(|error| Failure::of(&error))?;
+        process.stage = Stage::Running;
+        Ok(())
+    }
+
+    fn start_exec(&mut self, at: usize) -> Result<(), Failure> {
+        let wants_input = self.has_input_client(at);
+        let task = self.task.as_mut().ok_or_else(gone)?;
+        let init_pid = task.process("")?.pid().ok_or_else(gone)?;
+        let process = task.processes.get(at).ok_or_else(gone)?;
+        let spec = process.spec.clone().ok_or_else(gone)?;
+        let open_stdin = wants_input || !process.asked.stdin.is_empty();
+        let (ends, stdio) = streams(match process.asked.terminal {
+            true => Streams::Terminal(process.size),
+            false => Streams::Pipes(Stdin::from_wish(open_stdin)),
+        })?;
+        let outcome = exec(&Exec {
+            id: &task.id,
+            init_pid,
+            spec: &task.spec,
+            process: &spec,
+            stdio,
+            cgroup: Some(task.cgroup()?),
+            gate: Gate::Hold,
+            preserve_fds: 0,
+            die_with_parent: true,
+        });
+        let process = task.processes.get_mut(at).ok_or_else(gone)?;
+        process.spec = None;
+        let child = match outcome {
+            Ok(child) => child,
+            Err(error) => {
+                // Whoever waits for it or is attached to it must not wait for ever.
+                let status = error.exit_code().into();
+                process.exit = Some(Exit {
+                    status,
+                    at: Timestamp::now(),
+                });
+                self.finish_process(at);
+                return Err(Failure::of(&error));
+            }
+        };
+
+        process.handle = Some(Handle::Exec(child));
+        process.stage = Stage::Created;
+        self.take_streams(at, ends)?;
+        let process = self.task_mut()?.processes.get_mut(at).ok_or_else(gone)?;
+        if let Some(Handle::Exec(child)) = process.handle.as_mut() {
+            child.start().map_err(|error| Failure::of(&error))?;
+        }
+        process.stage = Stage::Running;
+        // What they sent before the process existed lies in their sockets.
+        self.resume_clients(at);
+        Ok(())
+    }
+
+    /// Puts our ends of the streams to use: the terminal's if there is one.
+    fn take_streams(&mut self, at: usize, ends: OurEnds) -> Result<(), Failure> {
+        let process = self.task_mut()?.processes.get_mut(at).ok_or_else(gone)?;
+        let console = match process.handle.as_mut() {
+            Some(Handle::Init(created)) => created.console(),
+            Some(Handle::Exec(child)) => child.console(),
+            None => None,
+        };
+        let ends = match console {
+            Some(master) => OurEnds::terminal(master)?,
+            None => ends,
+        };
+        self.connect_streams(at, ends)
+    }
+}
+
+/// The kind of streams that a process gets.
+enum Streams {
+    /// With this size, if one was asked for.
+    Terminal(Option<(u16, u16)>),
+    Pipes(Stdin),
+}
+
+fn gone() -> Failure {
+    Failure::new(ErrorKind::NotFound, "the container is gone")
+}
+
+/// Streams for a process: its terminal is made by the runtime, pipes by us.
+fn streams(asked: Streams) -> Result<(OurEnds, StdioSpec), Failure> {
+    match asked {
+        Streams::Terminal(size) => Ok((OurEnds::default(), StdioSpec::Terminal { size })),
+        Streams::Pipes(stdin) => pipes(stdin),
+    }
+}
+
+/// Our engine's options; those of other engines (containerd's for runc) ask for nothing that we have.
+fn own_options(call: &CreateTaskRequest) -> Result<HavreOptions, Failure> {
+    match &call.options {
+        Some(any) if any.type_name() == HavreOptions::TYPE_URL => {
+            HavreOptions::decode(any.value.as_slice()).map_err(|error| {
+                Failure::new(
+                    ErrorKind::InvalidParameter,
+                    format!("invalid options: {error}"),
+                )
+            })
+        }
+        _ => Ok(HavreOptions::default()),
+    }
+}
+
+pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
+    let path = bundle.join("config.json");
+    let text = fs_err::read(&path)
+        .map_err(|error| Failure::internal("read the container's configuration", error))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        let message = format!("invalid configuration `{}`: {error}", path.display());
+        Failure::new(ErrorKind::InvalidParameter, message)
+    })
+}
+
+fn open_log(options: Option<&LogOptions>) -> Result<Option<JsonFileWriter>, Failure> {
+    let Some(options) = options.filter(|options| options.driver != "none") else {
+        return Ok(None);
+    };
+    if !matches!(options.driver.as_str(), "json-file" | "") {
+        let message = format!(
+            "logger: no log driver named '{}' is registered",
+            options.driver
+        );
+        return Err(Failure::new(ErrorKind::InvalidParameter, message));
+    }
+    JsonFileWriter::open(JsonFileOptions {
+        path: options.path.clone().into(),
+        max_size: options.max_size,
+        max_file: options.max_file,
+        attrs: options.attrs.clone().into_iter().collect(),
+    })
+    .map(Some)
+    .map_err(|error| Failure::of(&error))
+}

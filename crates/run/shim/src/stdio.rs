@@ -1,0 +1,108 @@
+//! The descriptors between a process and the outside: pipes of its own, and the named pipes of containerd.
+
+use std::os::fd::OwnedFd;
+
+use havre_runtime_core::StdioSpec;
+use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+use rustix::io::{self, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::error::Failure;
+
+/// Our ends of a process's streams. Never blocking.
+#[derive(Debug, Default)]
+pub(crate) struct OurEnds {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl OurEnds {
+    /// Of a terminal: one side for both directions.
+    pub(crate) fn terminal(master: OwnedFd) -> Result<Self, Failure> {
+        nonblocking(&master).map_err(|error| Failure::internal("set up the terminal", error))?;
+        let stdin = fcntl_dupfd_cloexec(&master, 3)
+            .map_err(|error| Failure::internal("copy the terminal's descriptor", error))?;
+        Ok(Self {
+            stdin: Some(stdin),
+            stdout: Some(master),
+            stderr: None,
+        })
+    }
+}
+
+/// Where standard input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// Nowhere: `/dev/null`.
+    Null,
+    /// A pipe that clients feed.
+    Open,
+}
+
+impl Stdin {
+    pub(crate) const fn from_wish(open: bool) -> Self {
+        if open { Self::Open } else { Self::Null }
+    }
+}
+
+/// Makes pipes.
+pub(crate) fn pipes(stdin: Stdin) -> Result<(OurEnds, StdioSpec), Failure> {
+    let failed = |error: io::Errno| Failure::internal("make the pipes of the process", error);
+    let (our_out, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (our_err, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (stdin, our_in) = if stdin == Stdin::Open {
+        let (stdin, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        (stdin, Some(ours))
+    } else {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        (
+            open("/dev/null", flags, Mode::empty()).map_err(failed)?,
+            None,
+        )
+    };
+    // Only our ends: a program that finds its own streams non-blocking loses output.
+    for fd in [Some(&our_out), Some(&our_err), our_in.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        nonblocking(fd).map_err(failed)?;
+    }
+    let ours = OurEnds {
+        stdin: our_in,
+        stdout: Some(our_out),
+        stderr: Some(our_err),
+    };
+    Ok((
+        ours,
+        StdioSpec::Fds {
+            stdin,
+            stdout,
+            stderr,
+        },
+    ))
+}
+
+fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    // Status flags of a new pipe or terminal end: its access mode, which this call does not touch.
+    fcntl_setfl(fd, OFlags::NONBLOCK)
+}
+
+/// Opens a stream that containerd names: a named pipe, or `file://` for appending. Both directions of a pipe are
+/// opened, so that neither a client that comes late nor one that leaves breaks it.
+pub(crate) fn external(name: &str) -> Result<OwnedFd, Failure> {
+    use havre_types::ErrorKind;
+
+    let common = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let (path, flags) = match name.split_once("://") {
+        None => (name, OFlags::RDWR),
+        Some(("fifo", path)) => (path, OFlags::RDWR),
+        Some(("file", path)) => (path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE),
+        Some((scheme, _)) => {
+            let message = format!("streams of the kind `{scheme}://` are not supported");
+            return Err(Failure::new(ErrorKind::NotImplemented, message));
+        }
+    };
+    open(path, flags | common, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| Failure::internal(&format!("open stream `{path}`"), error))
+}

@@ -1,0 +1,87 @@
+//! The container as the shim knows it.
+
+use std::path::PathBuf;
+
+use havre_cgroup::Cgroup;
+use havre_logs::JsonFileWriter;
+use havre_types::ErrorKind;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::Failure;
+use crate::process::{Handle, Process};
+use crate::slab::Slab;
+
+/// Place of the container's first process in [`Task::processes`].
+pub(crate) const INIT: usize = 0;
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) spec: Box<Spec>,
+    pub(crate) processes: Slab<Process>,
+    pub(crate) log: Option<JsonFileWriter>,
+    /// A failure of the log was noted already; it will not be again.
+    pub(crate) log_failed: bool,
+    pub(crate) paused: bool,
+    pub(crate) oom_killed: bool,
+}
+
+impl Task {
+    /// The process of this name; the empty name is the first one.
+    pub(crate) fn find(&self, exec_id: &str) -> Result<usize, Failure> {
+        let found = self
+            .processes
+            .iter()
+            .find(|(_, process)| process.asked.exec_id == exec_id);
+        found.map(|(at, _)| at).ok_or_else(|| {
+            let message = if exec_id.is_empty() {
+                format!("container {} not created", self.id)
+            } else {
+                format!("process {exec_id} not found in container {}", self.id)
+            };
+            Failure::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    pub(crate) fn process(&self, exec_id: &str) -> Result<&Process, Failure> {
+        let at = self.find(exec_id)?;
+        self.processes.get(at).ok_or_else(|| lost(exec_id))
+    }
+
+    pub(crate) fn process_mut(&mut self, exec_id: &str) -> Result<&mut Process, Failure> {
+        let at = self.find(exec_id)?;
+        self.processes.get_mut(at).ok_or_else(|| lost(exec_id))
+    }
+
+    /// The container's cgroup, until Delete.
+    pub(crate) fn cgroup(&self) -> Result<&Cgroup, Failure> {
+        match self
+            .processes
+            .get(INIT)
+            .and_then(|init| init.handle.as_ref())
+        {
+            Some(Handle::Init(created)) => Ok(created.cgroup()),
+            _ => Err(Failure::new(
+                ErrorKind::NotFound,
+                format!("container {} not created", self.id),
+            )),
+        }
+    }
+
+    /// Without a PID namespace of its own the kernel does not end the other processes with the first.
+    pub(crate) fn shares_pid_namespace(&self) -> bool {
+        let namespaces = self
+            .spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.namespaces().as_ref());
+        !namespaces.into_iter().flatten().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+        })
+    }
+}
+
+fn lost(exec_id: &str) -> Failure {
+    Failure::new(ErrorKind::NotFound, format!("process {exec_id} not found"))
+}
