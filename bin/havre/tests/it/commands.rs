@@ -1,6 +1,8 @@
 //! Commands that ask and print.
 
-use crate::fake::{Fake, json, no_content};
+use std::io::Write as _;
+
+use crate::fake::{Fake, close, frame, json, no_content, switch};
 use crate::{output, text};
 
 #[test]
@@ -122,5 +124,161 @@ fn hostile_names_do_not_command_the_terminal() {
     assert_eq!(
         text(&out.stderr),
         "Error response from daemon: bad \\u{1b}]0;title\\u{7}\n"
+    );
+}
+
+#[test]
+fn exec_gives_output_and_exit_code_of_the_process() {
+    let fake = Fake::start(|request, stream| match request.line().as_str() {
+        "POST /containers/c/exec" => json(stream, "201 Created", r#"{"Id":"e1"}"#),
+        "POST /exec/e1/start" => {
+            switch(stream, "multiplexed-stream");
+            frame(stream, 1, b"out");
+            frame(stream, 2, b"err");
+            close(stream);
+        }
+        "GET /exec/e1/json" => json(stream, "200 OK", r#"{"ID":"e1","ExitCode":42}"#),
+        other => panic!("{other}"),
+    });
+    let out = output(
+        &fake.host(),
+        &["exec", "-e", "A=b", "-w", "/w", "c", "ls", "-l"],
+    );
+    assert_eq!(
+        (text(&out.stdout), text(&out.stderr), out.status.code()),
+        ("out", "err", Some(42))
+    );
+    let create = &fake.requests()[0];
+    let body: serde_json::Value = serde_json::from_str(&create.body).unwrap();
+    assert_eq!(body["Cmd"], serde_json::json!(["ls", "-l"]));
+    assert_eq!(
+        (&body["Env"], &body["WorkingDir"]),
+        (&serde_json::json!(["A=b"]), &"/w".into())
+    );
+}
+
+#[test]
+fn an_exec_that_cannot_start_says_why_by_its_code() {
+    let fake = Fake::start(|request, stream| match request.line().as_str() {
+        "POST /containers/c/exec" => json(stream, "201 Created", r#"{"Id":"e1"}"#),
+        _ => json(
+            stream,
+            "400 Bad Request",
+            r#"{"message":"exec: \"x\": executable file not found in $PATH"}"#,
+        ),
+    });
+    let out = output(&fake.host(), &["exec", "c", "x"]);
+    assert_eq!(
+        text(&out.stderr),
+        "Error response from daemon: exec: \"x\": executable file not found in $PATH\n"
+    );
+    assert_eq!(out.status.code(), Some(127));
+}
+
+#[test]
+fn logs_are_split_by_stream() {
+    let fake = Fake::start(|request, stream| {
+        assert!(
+            request
+                .target
+                .contains("stdout=1&stderr=1&timestamps=1&tail=5&since=100.000000000"),
+            "{}",
+            request.target
+        );
+        let body = "\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: close\r\n\r\n";
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .unwrap();
+        close(stream);
+    });
+    let out = output(
+        &fake.host(),
+        &["logs", "-t", "-n", "5", "--since", "100", "c"],
+    );
+    assert_eq!(
+        (text(&out.stdout), text(&out.stderr), out.status.code()),
+        ("out\n", "err\n", Some(0))
+    );
+}
+
+#[test]
+fn an_archive_is_sent_as_it_is() {
+    let fake = Fake::start(|_, stream| {
+        json(
+            stream,
+            "200 OK",
+            "{\"stream\":\"Loaded image: x:latest\\n\"}\r\n",
+        );
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.tar");
+    fs_err::write(&file, "y".repeat(600_000)).unwrap();
+    let out = output(&fake.host(), &["load", "-i", file.to_str().unwrap()]);
+    assert_eq!(
+        (text(&out.stdout), out.status.code()),
+        ("Loaded image: x:latest\n", Some(0)),
+        "{out:?}"
+    );
+    assert_eq!(fake.requests()[0].body, "y".repeat(600_000));
+    let out = output(&fake.host(), &["load", "-i", "/nonexistent/a.tar"]);
+    assert_eq!(
+        text(&out.stderr),
+        "open /nonexistent/a.tar: no such file or directory\n"
+    );
+}
+
+#[test]
+fn waiting_prints_exit_codes() {
+    let fake = Fake::start(|request, stream| match request.line().as_str() {
+        "POST /containers/a/wait" => json(stream, "200 OK", r#"{"StatusCode":3}"#),
+        _ => json(
+            stream,
+            "404 Not Found",
+            r#"{"message":"No such container: b"}"#,
+        ),
+    });
+    let out = output(&fake.host(), &["wait", "a", "b"]);
+    assert_eq!(text(&out.stdout), "3\n");
+    assert_eq!(
+        (text(&out.stderr), out.status.code()),
+        (
+            "Error response from daemon: No such container: b\n",
+            Some(1)
+        )
+    );
+}
+
+#[test]
+fn a_pull_sends_the_credentials_of_the_registry() {
+    let fake = Fake::start(|request, stream| match request.header("x-registry-auth") {
+        Some(auth) if !auth.is_empty() => json(
+            stream,
+            "200 OK",
+            r#"{"status":"Status: Downloaded newer image for r.example/x:latest"}"#,
+        ),
+        _ => json(stream, "401 Unauthorized", r#"{"message":"who are you"}"#),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(
+        dir.path().join("config.json"),
+        r#"{"auths":{"r.example":{"auth":"dTpw"}}}"#,
+    )
+    .unwrap();
+    let config = dir.path().to_str().unwrap();
+    let out = output(&fake.host(), &["--config", config, "pull", "r.example/x"]);
+    let expected = "Using default tag: latest\nStatus: Downloaded newer image for r.example/x:latest\nr.example/x:latest\n";
+    assert_eq!(
+        (text(&out.stdout), out.status.code()),
+        (expected, Some(0)),
+        "{out:?}"
+    );
+    let out = output(
+        &fake.host(),
+        &["--config", config, "pull", "-q", "other.example/x"],
+    );
+    assert_eq!(
+        text(&out.stderr),
+        "Error response from daemon: who are you\n"
     );
 }

@@ -19,9 +19,18 @@ pub(crate) struct Request {
     /// With the query.
     pub(crate) target: String,
     pub(crate) body: String,
+    head: String,
 }
 
 impl Request {
+    /// The value of a header, named in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.head.lines().find_map(|line| {
+            let (have, value) = line.split_once(':')?;
+            (have.to_lowercase() == name).then(|| value.trim().to_owned())
+        })
+    }
+
     /// `POST /containers/create`
     pub(crate) fn line(&self) -> String {
         format!(
@@ -129,21 +138,42 @@ fn read_request(stream: &mut UnixStream) -> Option<Request> {
     let head = String::from_utf8(head).unwrap();
     let mut words = head.lines().next().unwrap().split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    let length = head
-        .lines()
-        .find_map(|line| {
-            line.to_lowercase()
-                .strip_prefix("content-length:")
-                .map(|value| value.trim().to_owned())
-        })
-        .map_or(0, |value| value.parse().unwrap());
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).unwrap();
-    Some(Request {
+    let mut request = Request {
         method,
         target,
-        body: String::from_utf8(body).unwrap(),
-    })
+        body: String::new(),
+        head,
+    };
+    let body = match request.header("content-length") {
+        Some(length) => {
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            body
+        }
+        None if request.header("transfer-encoding").is_some() => read_chunks(stream),
+        None => Vec::new(),
+    };
+    request.body = String::from_utf8(body).unwrap();
+    Some(request)
+}
+
+fn read_chunks(stream: &mut UnixStream) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+        let mut chunk = vec![0; length + 2];
+        stream.read_exact(&mut chunk).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunk[..length]);
+    }
 }
 
 /// Answers with a JSON body.

@@ -21,67 +21,108 @@ pub(crate) struct App {
     pub ui: Ui,
     pub client: Rc<Client>,
     pub environment: Environment,
+    /// The directory of Docker's configuration, when a flag names it.
+    pub config_dir: Option<String>,
     /// Whether an engine may be started: nobody named one.
     may_start: bool,
 }
 
+/// What a command line asks for.
+enum Task {
+    /// Text to print.
+    Print(String),
+    /// A command to run.
+    Run {
+        command: &'static Command,
+        path: &'static str,
+        matches: Matches,
+        global: Matches,
+    },
+}
+
 /// Runs a command line; the exit code.
 pub(crate) async fn run(args: &[String], environment: Environment, mut ui: Ui) -> u8 {
-    match dispatch(args, environment, &mut ui).await {
-        Ok(()) => 0,
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                ui.complain(&failure.message);
-            }
-            failure.code
+    let task = match interpret(args, ui.width()) {
+        Ok(task) => task,
+        Err(failure) => return report(&mut ui, &failure),
+    };
+    let (command, path, matches, global) = match task {
+        Task::Print(text) => {
+            ui.print(&text);
+            return 0;
         }
+        Task::Run {
+            command,
+            path,
+            matches,
+            global,
+        } => (command, path, matches, global),
+    };
+    let (client, may_start) = match client(&global, &environment) {
+        Ok(client) => client,
+        Err(failure) => return report(&mut ui, &failure),
+    };
+    let config_dir = global.text("config").map(str::to_owned);
+    let mut app = App {
+        ui,
+        client,
+        environment,
+        config_dir,
+        may_start,
+    };
+    match commands::run(&mut app, command, path, &matches).await {
+        Ok(()) => 0,
+        Err(failure) => report(&mut app.ui, &failure),
     }
 }
 
-async fn dispatch(args: &[String], environment: Environment, ui: &mut Ui) -> Outcome {
+fn report(ui: &mut Ui, failure: &Failure) -> u8 {
+    if !failure.message.is_empty() {
+        ui.complain(&failure.message);
+    }
+    failure.code
+}
+
+fn interpret(args: &[String], width: usize) -> Outcome<Task> {
     let global = flags::parse(GLOBAL, args, false).map_err(|error| {
         let usage = format!("Usage:  {PROGRAM} [OPTIONS] COMMAND [ARG...]");
-        Failure::with_code(
-            format!("{error}\n\n{usage}\n\nRun '{PROGRAM} --help' for more information"),
-            ENGINE_FAILED,
-        )
+        let text = format!("{error}\n\n{usage}\n\nRun '{PROGRAM} --help' for more information");
+        Failure::with_code(text, ENGINE_FAILED)
     })?;
     if global.on("version") {
-        ui.line(&commands::version_line());
-        return Ok(());
+        return Ok(Task::Print(format!("{}\n", commands::version_line())));
     }
     let words = match global.args.split_first() {
-        Some((first, rest)) if first == "help" => {
-            show_help(ui, rest);
-            return Ok(());
-        }
-        None => {
-            show_help(ui, &[]);
-            return Ok(());
-        }
-        Some(_) if global.help => &[],
+        _ if global.help => return Ok(Task::Print(help_of(&[], width))),
+        None => return Ok(Task::Print(help_of(&[], width))),
+        Some((first, rest)) if first == "help" => return Ok(Task::Print(help_of(rest, width))),
         Some(_) => global.args.as_slice(),
     };
-    if global.help {
-        show_help(ui, words);
-        return Ok(());
-    }
     match spec::find(words) {
         Found::Command(command, path) => {
             let rest = &words[path.split(' ').count()..];
-            let Some(matches) = parse_command(ui, command, path, rest)? else {
-                return Ok(());
-            };
-            let mut app = App::new(std::mem::replace(ui, Ui::new()), &global, environment)?;
-            let outcome = commands::run(&mut app, command, path, &matches).await;
-            *ui = app.ui;
-            outcome
+            let matches =
+                flags::parse(command.flags, rest, command.interspersed).map_err(|error| {
+                    Failure::with_code(
+                        help::wrong_flag(command, path, &error.to_string()),
+                        ENGINE_FAILED,
+                    )
+                })?;
+            if matches.help || matches.on("help") {
+                return Ok(Task::Print(help::command(command, path, width)));
+            }
+            match help::wrong_arity(command, path, matches.args.len()) {
+                Some(complaint) => Err(Failure::new(complaint)),
+                None => Ok(Task::Run {
+                    command,
+                    path,
+                    matches,
+                    global,
+                }),
+            }
         }
         Found::Group(group) => match words.get(1).filter(|word| !word.starts_with('-')) {
-            None => {
-                ui.print(&help::group(group));
-                Ok(())
-            }
+            None => Ok(Task::Print(help::group(group))),
             Some(_) => Err(Failure::new(format!(
                 "{PROGRAM}: unknown command: {PROGRAM} {}\n\nUsage:  {PROGRAM} {name}\n\nRun '{PROGRAM} {name} --help' for more information",
                 words[..2].join(" "),
@@ -95,59 +136,29 @@ async fn dispatch(args: &[String], environment: Environment, ui: &mut Ui) -> Out
     }
 }
 
-/// The flags of a command, checked; `None` when help was shown instead.
-fn parse_command(
-    ui: &mut Ui,
-    command: &Command,
-    path: &str,
-    args: &[String],
-) -> Outcome<Option<Matches>> {
-    let matches = flags::parse(command.flags, args, command.interspersed).map_err(|error| {
-        Failure::with_code(
-            help::wrong_flag(command, path, &error.to_string()),
-            ENGINE_FAILED,
-        )
-    })?;
-    if matches.help || matches.on("help") {
-        let text = help::command(command, path, ui.width());
-        ui.print(&text);
-        return Ok(None);
-    }
-    match help::wrong_arity(command, path, matches.args.len()) {
-        Some(complaint) => Err(Failure::new(complaint)),
-        None => Ok(Some(matches)),
+fn help_of(words: &[String], width: usize) -> String {
+    match spec::find(words) {
+        Found::Command(command, path) => help::command(command, path, width),
+        Found::Group(group) => help::group(group),
+        Found::Nothing => help::front_page(width),
     }
 }
 
-fn show_help(ui: &mut Ui, words: &[String]) {
-    let text = match spec::find(words) {
-        Found::Command(command, path) => help::command(command, path, ui.width()),
-        Found::Group(group) => help::group(group),
-        Found::Nothing => help::front_page(ui.width()),
-    };
-    ui.print(&text);
+/// A client of the engine that flags or the environment name, and whether one may be started.
+fn client(global: &Matches, environment: &Environment) -> Outcome<(Rc<Client>, bool)> {
+    let from_environment = ["HAVRE_HOST", "DOCKER_HOST"]
+        .iter()
+        .find_map(|name| environment.get(*name).filter(|value| !value.is_empty()));
+    let named = global
+        .list("host")
+        .last()
+        .or(from_environment.map(String::as_str));
+    let endpoint = Endpoint::parse(named.unwrap_or(DEFAULT_HOST))
+        .map_err(|error| Failure::new(error.to_string()))?;
+    Ok((Rc::new(Client::new(endpoint)), named.is_none()))
 }
 
 impl App {
-    fn new(ui: Ui, global: &Matches, environment: Environment) -> Outcome<Self> {
-        let from_environment = ["HAVRE_HOST", "DOCKER_HOST"]
-            .iter()
-            .find_map(|name| environment.get(*name).filter(|value| !value.is_empty()));
-        let named = global
-            .list("host")
-            .last()
-            .or(from_environment.map(String::as_str));
-        let endpoint = Endpoint::parse(named.unwrap_or(DEFAULT_HOST))
-            .map_err(|error| Failure::new(error.to_string()))?;
-        let may_start = named.is_none();
-        Ok(Self {
-            ui,
-            client: Rc::new(Client::new(endpoint)),
-            environment,
-            may_start,
-        })
-    }
-
     /// Starts an engine when that may help against the error; the error itself when not.
     pub(crate) async fn start_engine(&mut self, error: ClientError) -> Outcome {
         if !self.may_start || !error.is_nobody_there() {

@@ -78,7 +78,7 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
             )));
         }
     };
-    let platform = matches.text_or_empty("platform");
+    let platform = default_platform(matches, environment);
     if !platform.is_empty() {
         Platform::parse(platform).map_err(|error| {
             ConfigError::problem(format!("error parsing specified platform: {error}"))
@@ -103,6 +103,19 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
         quiet: matches.on("quiet"),
         cidfile: matches.text_or_empty("cidfile").to_owned(),
     })
+}
+
+/// `--platform`, or else what the environment says.
+pub(crate) fn default_platform<'a>(matches: &'a Matches, environment: &'a Environment) -> &'a str {
+    let from_environment = || {
+        environment
+            .get("DOCKER_DEFAULT_PLATFORM")
+            .map(String::as_str)
+    };
+    matches
+        .text("platform")
+        .or_else(from_environment)
+        .unwrap_or_default()
 }
 
 fn container_config(matches: &Matches, environment: &Environment) -> Result<ContainerConfig> {

@@ -2,6 +2,7 @@
 //! Engine API. It never imports the engine.
 
 mod app;
+mod auth;
 mod commands;
 mod config;
 mod detach_keys;

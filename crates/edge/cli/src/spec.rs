@@ -136,7 +136,14 @@ pub(crate) const GROUPS: [Group; 3] = [
 
 /// Flags before the command.
 pub(crate) const GLOBAL: &[Flag] = &[
-    Flag::new("debug", Kind::Bool, "Say more about what happens").short('D'),
+    Flag::new(
+        "config",
+        Kind::Text,
+        "Directory of Docker's configuration (default \"~/.docker\")",
+    ),
+    Flag::new("debug", Kind::Bool, "Kept for old scripts; has no effect")
+        .short('D')
+        .hidden(),
     Flag::new(
         "host",
         Kind::Many("list"),
@@ -144,23 +151,18 @@ pub(crate) const GLOBAL: &[Flag] = &[
     )
     .short('H'),
     Flag::new(
+        "log-level",
+        Kind::Text,
+        "Kept for old scripts; has no effect",
+    )
+    .short('l')
+    .hidden(),
+    Flag::new(
         "version",
         Kind::Bool,
         "Print the version of this program and quit",
     )
     .short('v'),
-    Flag::new(
-        "config",
-        Kind::Text,
-        "Directory of the client's configuration",
-    )
-    .hidden(),
-    Flag::new("context", Kind::Text, "Name of the context to use")
-        .short('c')
-        .hidden(),
-    Flag::new("log-level", Kind::Text, "Least level of messages to show")
-        .short('l')
-        .hidden(),
 ];
 
 /// All commands.

@@ -5,6 +5,8 @@ use havre_types::reference::AnyReference;
 use havre_types::{Platform, Reference};
 
 use crate::app::App;
+use crate::auth;
+use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Matches;
 use crate::progress;
@@ -30,7 +32,8 @@ pub(super) async fn pull(app: &mut App, matches: &Matches) -> Outcome {
         }
     }
     let output = (!quiet).then_some(Output::Out);
-    send(app, &reference, matches.text_or_empty("platform"), output).await?;
+    let platform = config::default_platform(matches, &app.environment).to_owned();
+    send(app, &reference, &platform, output).await?;
     app.ui.line(&reference.to_string());
     Ok(())
 }
@@ -68,10 +71,11 @@ async fn send(
         .text("fromImage", &reference.name())
         .text("tag", tag)
         .text("platform", platform);
-    let mut stream = match app.client.image_pull(&query, None).await {
+    let credentials = auth::header(app, reference.domain())?;
+    let mut stream = match app.client.image_pull(&query, credentials.clone()).await {
         Err(error) if error.is_nobody_there() => {
             app.start_engine(error).await?;
-            app.client.image_pull(&query, None).await?
+            app.client.image_pull(&query, credentials).await?
         }
         other => other?,
     };
