@@ -124,6 +124,11 @@ impl Namespaces {
         out.uid_mappings = linux.uid_mappings().clone().unwrap_or_default();
         out.gid_mappings = linux.gid_mappings().clone().unwrap_or_default();
         let mapped = !out.uid_mappings.is_empty() || !out.gid_mappings.is_empty();
+        // They would belong to the runtime's user namespace: the container could not use them.
+        if out.has(Kind::User) && !out.makes(Kind::User) && !out.new.is_empty() {
+            let what = "a user namespace joined by path together with new namespaces".to_owned();
+            return Err(RuntimeError::Unsupported { what });
+        }
         if mapped && !out.has(Kind::User) {
             let reason = "mappings need a user namespace".to_owned();
             return Err(RuntimeError::spec("linux.uidMappings", reason));
@@ -231,12 +236,44 @@ fn device_node(device: &LinuxDevice) -> Result<DeviceNode, RuntimeError> {
     })
 }
 
+/// What is asked for and cannot be had is an error, never passed over.
+fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
+    let refuse = |what: &str| {
+        let what = what.to_owned();
+        Err(RuntimeError::Unsupported { what })
+    };
+    if let Some(linux) = spec.linux() {
+        if linux.intel_rdt().is_some() {
+            return refuse("resource control by Intel RDT (linux.intelRdt)");
+        }
+        if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
+            return refuse("an SELinux label for mounts (linux.mountLabel)");
+        }
+        if linux.memory_policy().is_some() {
+            return refuse("a NUMA memory policy (linux.memoryPolicy)");
+        }
+        if linux
+            .net_devices()
+            .as_ref()
+            .is_some_and(|devices| !devices.is_empty())
+        {
+            return refuse("moving network devices (linux.netDevices)");
+        }
+    }
+    let process = spec.process().as_ref();
+    if process.is_some_and(|process| process.exec_cpu_affinity().is_some()) {
+        return refuse("a CPU affinity (process.execCPUAffinity)");
+    }
+    Ok(())
+}
+
 impl Plan {
     /// Decides what the specification means for the bundle in the absolute directory `bundle`.
     pub(crate) fn new(spec: &Spec, bundle: &Path) -> Result<Self, RuntimeError> {
         let Some(root) = spec.root() else {
             return Err(RuntimeError::spec("root", "it is missing"));
         };
+        refuse_unsupported(spec)?;
         let namespaces = Namespaces::of(spec)?;
         let linux = spec.linux().as_ref();
         let mut mounts = Vec::new();
@@ -337,6 +374,26 @@ mod tests {
             plan(json).unwrap_err(),
             "invalid linux.devices: /dev/x: device number out of range"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_named() {
+        for (json, text) in [
+            (r#""intelRdt":{}"#, "linux.intelRdt"),
+            (r#""netDevices":{"eth0":{}}"#, "linux.netDevices"),
+            (
+                r#""namespaces":[{"type":"user","path":"/x"},{"type":"pid"}]"#,
+                "a user namespace joined by path",
+            ),
+        ] {
+            let json =
+                format!(r#"{{"ociVersion":"1.0.2","root":{{"path":"r"}},"linux":{{{json}}}}}"#);
+            let error = plan(&json).unwrap_err();
+            assert!(
+                error.contains(text) && error.ends_with("is not supported"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
