@@ -27,6 +27,9 @@ use tempfile::TempDir;
 /// An engine must answer this soon after its start, and end this soon after it was told to.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A shim may outlive the removal of its container by as much.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// How an engine is started.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
@@ -43,6 +46,8 @@ pub struct Engine {
     bin_dir: PathBuf,
     args: Vec<String>,
     directory: TempDir,
+    /// What the engine calls the parent of its cgroups.
+    cgroup: String,
 }
 
 impl Engine {
@@ -64,6 +69,7 @@ impl Engine {
             bin_dir,
             args: options.args,
             directory,
+            cgroup: String::new(),
         };
         engine.launch()?;
         Ok(engine)
@@ -254,7 +260,12 @@ impl Engine {
             .with_context(|| format!("failed to start {}", self.program("havred").display()))?;
         let handle = pidfd(&process)?;
         self.process = Some(process);
-        self.wait_ready(&handle)
+        self.wait_ready(&handle)?;
+        let info = self.api("GET", "/info", &Body::Empty)?;
+        let info: serde_json::Value = serde_json::from_slice(&info.body)?;
+        let id = info["ID"].as_str().context("the engine has no id")?;
+        self.cgroup = format!("havre-{id}");
+        Ok(())
     }
 
     fn wait_ready(&mut self, handle: &impl AsFd) -> Result<()> {
@@ -287,7 +298,23 @@ impl Engine {
 
     /// What this engine has in the kernel now: processes besides itself, mounts, cgroups.
     pub fn census(&self) -> Result<Census> {
-        Census::take(self.directory(), self.process.as_ref().map(Child::id))
+        Census::take(
+            self.directory(),
+            &self.cgroup,
+            self.process.as_ref().map(Child::id),
+        )
+    }
+
+    /// The census once processes that are about to end have ended.
+    fn settled_census(&self) -> Result<Census> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let census = self.census()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !census.wait_for_one(left)? {
+                return Ok(census);
+            }
+        }
     }
 
     fn remove_containers(&self) -> Result<()> {
@@ -309,12 +336,14 @@ impl Engine {
             self.launch()?;
         }
         self.remove_containers()?;
-        let census = self.census()?;
-        self.stop()?;
+        let census = self.settled_census()?;
         ensure!(
             census.is_empty(),
-            "left behind after all containers were removed: {census:?}"
+            "left after all containers were removed: {census:?}"
         );
+        self.stop()?;
+        let census = self.settled_census()?;
+        ensure!(census.is_empty(), "left after the engine's end: {census:?}");
         Ok(())
     }
 }

@@ -255,3 +255,6 @@ async fn dial(origin: &Origin) -> Result<TcpStream, TransportError> {
     let (address, source) = failure;
     Err(TransportError::Connect { address, source })
 }
+
+#[cfg(test)]
+mod tests;

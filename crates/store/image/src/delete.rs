@@ -224,8 +224,6 @@ mod tests {
     use crate::index::tests::sample;
     use havre_types::Digest;
 
-    const TAG: &str = "h:5/x:1";
-
     fn digest() -> String {
         format!("h:5/x@{}", Digest::sha256_of(b"m"))
     }
@@ -266,94 +264,107 @@ mod tests {
         }
     }
 
+    /// Names (`D` is a digest of `h:5/x`), words, container, force; and what comes of it.
+    const CASES: [[&str; 5]; 14] = [
+        ["h:5/x:1", "h:5/x:1", "", "", "untag h:5/x:1 delete true"],
+        [
+            "h:5/x:1 D",
+            "h:5/x:1",
+            "",
+            "",
+            "untag h:5/x:1,h:5/x@D delete true",
+        ],
+        [
+            "h:5/x:1 y:1",
+            "y:1",
+            "running",
+            "",
+            "untag y:1 delete false",
+        ],
+        [
+            "h:5/x:1 h:5/x:2 D",
+            "h:5/x:1",
+            "",
+            "",
+            "untag h:5/x:1 delete false",
+        ],
+        ["h:5/x:1 D", "D", "", "", "untag h:5/x@D delete false"],
+        [
+            "h:5/x:1",
+            "h:5/x:1",
+            "stopped",
+            "",
+            "conflict: unable to remove repository reference \"h:5/x:1\" (must force) - container \
+             abababababab is using its referenced image ID",
+        ],
+        [
+            "h:5/x:1",
+            "h:5/x:1",
+            "stopped",
+            "force",
+            "untag h:5/x:1 delete true",
+        ],
+        [
+            "h:5/x:1",
+            "h:5/x:1",
+            "running",
+            "force",
+            "untag h:5/x:1 delete false",
+        ],
+        [
+            "h:5/x:1 D",
+            "ID",
+            "",
+            "",
+            "untag h:5/x:1,h:5/x@D delete true",
+        ],
+        [
+            "h:5/x:1 y:1",
+            "ID",
+            "",
+            "",
+            "conflict: unable to delete ID (must be forced) - image is referenced in multiple \
+             repositories",
+        ],
+        [
+            "h:5/x:1 y:1",
+            "ID",
+            "",
+            "force",
+            "untag h:5/x:1,y:1 delete true",
+        ],
+        [
+            "h:5/x:1",
+            "ID",
+            "running",
+            "force",
+            "conflict: unable to delete ID (cannot be forced) - image is being used by running \
+             container abababababab",
+        ],
+        [
+            "h:5/x:1",
+            "ID",
+            "stopped",
+            "",
+            "conflict: unable to delete ID (must be forced) - image is being used by stopped \
+             container abababababab",
+        ],
+        ["", "nope", "", "", "No such image: nope:latest"],
+    ];
+
     #[test]
     fn the_rules_of_docker() {
         let digest = digest();
-        let cases: [(&[&str], &str, Option<bool>, bool, &str); 14] = [
-            (&[TAG], TAG, None, false, "untag h:5/x:1 delete true"),
-            (
-                &[TAG, &digest],
-                TAG,
-                None,
-                false,
-                "untag h:5/x:1,h:5/x@D delete true",
-            ),
-            (
-                &[TAG, "y:1"],
-                "y:1",
-                Some(true),
-                false,
-                "untag y:1 delete false",
-            ),
-            (
-                &[TAG, "h:5/x:2", &digest],
-                TAG,
-                None,
-                false,
-                "untag h:5/x:1 delete false",
-            ),
-            (
-                &[TAG, &digest],
-                &digest,
-                None,
-                false,
-                "untag h:5/x@D delete false",
-            ),
-            (
-                &[TAG],
-                TAG,
-                Some(false),
-                false,
-                "conflict: unable to remove repository reference \"h:5/x:1\" (must force) - container \
-              abababababab is using its referenced image ID",
-            ),
-            (&[TAG], TAG, Some(false), true, "untag h:5/x:1 delete true"),
-            (&[TAG], TAG, Some(true), true, "untag h:5/x:1 delete false"),
-            (
-                &[TAG, &digest],
-                "ID",
-                None,
-                false,
-                "untag h:5/x:1,h:5/x@D delete true",
-            ),
-            (
-                &[TAG, "y:1"],
-                "ID",
-                None,
-                false,
-                "conflict: unable to delete ID (must be forced) - image is referenced in multiple repositories",
-            ),
-            (
-                &[TAG, "y:1"],
-                "ID",
-                None,
-                true,
-                "untag h:5/x:1,y:1 delete true",
-            ),
-            (
-                &[TAG],
-                "ID",
-                Some(true),
-                true,
-                "conflict: unable to delete ID (cannot be forced) - image is being used by running \
-              container abababababab",
-            ),
-            (
-                &[TAG],
-                "ID",
-                Some(false),
-                false,
-                "conflict: unable to delete ID (must be forced) - image is being used by stopped \
-              container abababababab",
-            ),
-            (&[], "nope", None, false, "No such image: nope:latest"),
-        ];
-        for (names, text, running, force, expected) in cases {
-            assert_eq!(
-                outcome(names, text, running, force),
-                expected,
-                "{names:?} {text} {running:?} {force}"
-            );
+        for case in CASES {
+            let [names, text, container, force, expected] = case;
+            let names = names.split_whitespace();
+            let names: Vec<&str> = names
+                .map(|name| if name == "D" { &digest } else { name })
+                .collect();
+            let text = if text == "D" { &digest } else { text };
+            let running = (!container.is_empty()).then_some(container == "running");
+            let found = outcome(&names, text, running, force == "force");
+            assert_eq!(found, expected, "{case:?}");
         }
     }
 }

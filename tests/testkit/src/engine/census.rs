@@ -5,7 +5,6 @@
 
 use anyhow::{Result, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ pub struct Census {
     pub processes: Vec<Process>,
     /// Mount points of the host below the engine's directory.
     pub mounts: Vec<PathBuf>,
-    /// Directories of cgroup hierarchies that the processes are in or that name the engine.
+    /// Directories of cgroup hierarchies that the engine made.
     pub cgroups: Vec<PathBuf>,
 }
 
@@ -33,8 +32,9 @@ pub struct Process {
 }
 
 impl Census {
-    /// Looks for everything that belongs to the engine of this directory, except the engine itself.
-    pub(super) fn take(directory: &Path, engine: Option<u32>) -> Result<Self> {
+    /// Looks for everything that belongs to the engine of this directory and with cgroups of this
+    /// name, except the engine itself.
+    pub(super) fn take(directory: &Path, cgroup: &str, engine: Option<u32>) -> Result<Self> {
         let mut census = Self {
             mounts: mounts_below(directory)?,
             ..Self::default()
@@ -51,8 +51,17 @@ impl Census {
             };
             census.processes.push(process);
         }
-        census.cgroups = cgroups_of(&instance_names(directory))?;
+        // The parent of all is there for as long as the engine is.
+        census.cgroups = cgroups_below(cgroup, engine.is_none())?;
         Ok(census)
+    }
+
+    /// Waits until one of the processes has ended; `false` when there is none or none did in time.
+    pub(super) fn wait_for_one(&self, time: Duration) -> Result<bool> {
+        match self.processes.first() {
+            Some(process) => super::wait_readable(&process.handle, time),
+            None => Ok(false),
+        }
     }
 
     /// Whether nothing was found.
@@ -145,39 +154,24 @@ fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// What the engine's cgroups are called after: its containers, as far as their folders are there.
-fn instance_names(directory: &Path) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for folder in ["run/containers", "data/containers"] {
-        let Ok(entries) = fs_err::read_dir(directory.join(folder)) else {
-            continue;
-        };
-        names.extend(
-            entries
-                .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned()),
-        );
-    }
-    names
-}
-
-/// Directories of all hierarchies with one of these names, parents before children.
-fn cgroups_of(names: &BTreeSet<String>) -> Result<Vec<PathBuf>> {
+/// The directories of this name in all hierarchies and those in them, parents before children.
+fn cgroups_below(name: &str, with_parent: bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![(PathBuf::from("/sys/fs/cgroup"), false)];
     while let Some((folder, inside)) = pending.pop() {
-        if inside {
-            found.push(folder.clone());
-        }
         // A cgroup may vanish while it is looked at.
         let Ok(entries) = fs_err::read_dir(&folder) else {
             continue;
         };
         for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let named = names.contains(entry.file_name().to_string_lossy().as_ref());
-                pending.push((entry.path(), inside || named));
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
             }
+            let is_parent = !name.is_empty() && entry.file_name() == name;
+            if inside || (is_parent && with_parent) {
+                found.push(entry.path());
+            }
+            pending.push((entry.path(), inside || is_parent));
         }
     }
     found.sort();

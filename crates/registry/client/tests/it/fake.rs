@@ -5,6 +5,7 @@ use havre_testkit::{Format, Image};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -77,6 +78,7 @@ struct Shared {
     /// Bytes of bodies sent, by target.
     sent: Mutex<BTreeMap<String, usize>>,
     open: Mutex<Vec<TcpStream>>,
+    ended: AtomicBool,
 }
 
 /// The running server; it ends when this is dropped.
@@ -127,20 +129,21 @@ impl Fake {
     fn start(documents: BTreeMap<String, (Vec<u8>, String)>, rule: Rule) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (requests, sent, open) = Default::default();
+        let (requests, sent, open, ended) = Default::default();
         let shared = Arc::new(Shared {
             rule,
             documents,
             requests,
             sent,
             open,
+            ended,
         });
         let own = Arc::clone(&shared);
         let acceptor = thread::spawn(move || {
             let mut workers = Vec::new();
             while let Ok((stream, _)) = listener.accept() {
                 // The last connection is the one that ends the server.
-                if Arc::strong_count(&own) == 1 {
+                if own.ended.load(Ordering::SeqCst) {
                     break;
                 }
                 let own = Arc::clone(&own);
@@ -194,18 +197,7 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        // The acceptor sees that it is alone when it is woken.
-        let empty = Shared {
-            rule: Box::new(|_, _| None),
-            documents: BTreeMap::new(),
-            requests: Mutex::default(),
-            sent: Mutex::default(),
-            open: Mutex::default(),
-        };
-        for stream in self.shared.open.lock().unwrap().drain(..) {
-            drop(stream.shutdown(Shutdown::Both));
-        }
-        self.shared = Arc::new(empty);
+        self.shared.ended.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.authority()));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -231,6 +223,7 @@ impl Shared {
                 return;
             }
         }
+        drop(stream.shutdown(Shutdown::Both));
     }
 
     fn document(&self, request: &Request) -> Reply {
@@ -294,10 +287,17 @@ pub(crate) fn ranged(request: &Request, bytes: &[u8]) -> Reply {
 }
 
 fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    if reader.read_line(&mut line).ok()? == 0 {
+    // A client that tries TLS first is told at once that there is none here.
+    if reader
+        .fill_buf()
+        .ok()?
+        .first()
+        .is_none_or(|byte| !byte.is_ascii_alphabetic())
+    {
         return None;
     }
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     if !target.starts_with('/') {

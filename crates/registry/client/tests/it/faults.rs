@@ -5,6 +5,7 @@ use crate::support::{Client, busybox, config};
 use havre_registry_client::{Config, Retries};
 use havre_testkit::image::digest;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn twenty_cuts_cost_no_byte_twice() {
@@ -52,11 +53,7 @@ async fn passing_refusals_are_waited_out() {
     let fake = Fake::serve(&image, move |_, number| match number {
         0 => Some(Reply::error(429, "TOOMANYREQUESTS", "slow down").header("Retry-After", "0")),
         1 => Some(Reply::new(503, "busy").header("Retry-After", "0")),
-        2 => Some(Reply {
-            cut: Some(0),
-            length: Some(100),
-            ..Reply::new(200, "")
-        }),
+        2 => Some(Reply::new(502, "bad gateway")),
         _ => None,
     });
     let client = Client::new();
@@ -178,7 +175,13 @@ async fn wrong_content_is_refused_and_leaves_nothing() {
                 .content()
                 .contains(&havre_types::Digest::parse(&image.layers[0].digest).unwrap())
         );
-        assert_eq!(client.counts().2, 0, "no layer is left");
+        // The other layer may just be on its way, and goes as soon as it has come.
+        let gone = async {
+            while client.counts().2 > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), gone).await.unwrap();
     }
 }
 

@@ -21,9 +21,12 @@ async fn both_formats_are_pulled_and_the_second_time_is_up_to_date() {
         assert_eq!(pulled.image.id().as_str(), image.id());
         assert_eq!(pulled.digest.as_str(), digest(&image.manifest(format)));
         assert!(pulled.newer);
-        assert_eq!(pulled.image.repo_tags(), [reference.clone()]);
+        assert_eq!(pulled.image.repo_tags(), std::slice::from_ref(&reference));
         let canonical = format!("{}/lib/busybox@{}", registry.authority(), pulled.digest);
-        assert_eq!(pulled.image.repo_digests(), [canonical.clone()]);
+        assert_eq!(
+            pulled.image.repo_digests(),
+            std::slice::from_ref(&canonical)
+        );
         assert_eq!(client.counts(), (4, 0, 2));
         let chain = pulled.image.chain_ids();
         let trees = client.store.snapshots().trees(chain[1].as_str()).unwrap();

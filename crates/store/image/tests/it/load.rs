@@ -7,6 +7,7 @@ use havre_testkit::image;
 use havre_testkit::image::digest;
 use havre_types::{Platform, Reference, Timestamp, chain};
 use serde_json::json;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// The file of an image's tree, in the layer that has it.
@@ -158,7 +159,7 @@ fn layers_that_are_links_in_the_archive_are_found() {
         fs_err::create_dir_all(staging.join(name)).unwrap();
     }
     layer(&staging, "a/layer.tar", "f", "text");
-    std::os::unix::fs::symlink("../a/layer.tar", staging.join("b/layer.tar")).unwrap();
+    symlink("../a/layer.tar", staging.join("b/layer.tar")).unwrap();
     let diff_id = digest(&fs_err::read(staging.join("a/layer.tar")).unwrap());
     fs_err::write(
         staging.join("c.json"),
