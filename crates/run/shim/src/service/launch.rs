@@ -292,6 +292,7 @@ impl Server {
 }
 
 /// The kind of streams that a process gets.
+#[derive(Clone, Copy)]
 enum Streams {
     /// With this size, if one was asked for.
     Terminal(Option<(u16, u16)>),
