@@ -4,9 +4,10 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use havre_client::Client;
 use havre_sys::spawn::{Program, Spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +20,8 @@ const LOG_DIR: &str = "/run/havre";
 const LOG: &str = "/run/havre/havred.log";
 /// How long the engine may take to answer.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long another engine may take to answer after ours has ended.
+const GRACE: Duration = Duration::from_secs(2);
 /// Between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -36,12 +39,17 @@ pub(crate) async fn start(
     let pidfd = spawn(&program)?;
     let answers = async {
         let mut ticks = tokio::time::interval(PAUSE);
+        let mut ended = None;
         loop {
             ticks.tick().await;
             if client.ping().await.is_ok() {
                 return Ok(());
             }
-            if has_ended(&pidfd) {
+            if ended.is_none() && has_ended(&pidfd) {
+                ended = Some(Instant::now());
+            }
+            // Somebody else may have started one at the same time; ours then gives way to it.
+            if ended.is_some_and(|at| at.elapsed() > GRACE) {
                 anyhow::bail!("havred ended at once; {LOG} says why");
             }
         }
@@ -87,6 +95,7 @@ fn spawn(program: &Path) -> anyhow::Result<OwnedFd> {
     let log = fs_err::OpenOptions::new()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(LOG)?;
     let null = fs_err::OpenOptions::new()
         .read(true)
