@@ -7,6 +7,7 @@ pub mod archive;
 pub mod cache;
 pub mod command;
 pub mod engine;
+pub mod fake;
 pub mod http;
 pub mod image;
 pub mod packages;
@@ -16,6 +17,7 @@ pub mod registry;
 mod tree;
 
 pub use engine::{Engine, EngineOptions};
+pub use fake::Fake;
 pub use image::{Format, Image};
 pub use packages::ensure_packages;
 pub use recipes::{NAMES, image};

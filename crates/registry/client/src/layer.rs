@@ -6,7 +6,7 @@
 use crate::download::{self, End, Event};
 use crate::error::{LayerError, RequestError};
 use crate::progress::LayerState;
-use crate::session::Session;
+use crate::session::{Session, pause};
 use bytes::{Buf as _, Bytes};
 use havre_content::{Ingest, IngestError};
 use havre_image::{ImageStore, Unpacked};
@@ -14,11 +14,14 @@ use havre_oci::Descriptor;
 use havre_types::{DiffId, Digest};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_blocking;
 
 /// Pieces between the network and the disk; hyper's are of some 8 to 400 KiB.
 const QUEUE: usize = 32;
+/// How long an arrival that was given up may be held.
+const LEFT: Duration = Duration::from_secs(10);
 
 /// What is to be done.
 #[derive(Debug)]
@@ -57,7 +60,22 @@ impl LayerJob {
         Ok(unpacked)
     }
 
+    /// Begins or resumes the arrival. One that was given up a moment ago may still be held by the
+    /// thread that wrote it, until that notices.
     async fn begin(&self) -> Result<Begin, LayerError> {
+        let deadline = Instant::now() + LEFT;
+        loop {
+            let begun = self.begin_once().await;
+            let busy = matches!(&begun, Err(LayerError::Store { source, .. })
+                if matches!(**source, IngestError::Busy { .. }));
+            if !busy || Instant::now() > deadline {
+                return begun;
+            }
+            pause(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn begin_once(&self) -> Result<Begin, LayerError> {
         let (store, blob) = (Arc::clone(&self.store), self.blob.clone());
         self.blocking(move || {
             if store

@@ -97,6 +97,14 @@ fn check_kinds(reference: &Reference, manifest: &Manifest) -> Result<(), PullErr
         let problem = format!("a layer has the type `{}`", layer.media_type);
         return Err(not_an_image(reference, problem));
     }
+    if let Some(layer) = manifest
+        .layers
+        .iter()
+        .find(|layer| layer.size > limits::LAYER)
+    {
+        let problem = format!("a layer has {} bytes", layer.size);
+        return Err(not_an_image(reference, problem));
+    }
     Ok(())
 }
 

@@ -54,6 +54,9 @@ pub enum TransportError {
         /// Why.
         source: io::Error,
     },
+    /// It answers in plain text. The text is that of Go's client, which Docker prints.
+    #[error("http: server gave HTTP response to HTTPS client")]
+    PlainText,
     /// The settings for secure connections cannot be used.
     #[error("failed to set up tls for {host}")]
     Setup {
@@ -80,9 +83,11 @@ impl TransportError {
     /// Whether the server was never reached, so that another one may be asked instead.
     pub(crate) fn is_unreached(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::Connect { .. } | Self::Tls { .. } | Self::Setup { .. } => {
-                true
-            }
+            Self::Lookup { .. }
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::PlainText
+            | Self::Setup { .. } => true,
             Self::Http { .. } | Self::Stalled { .. } => false,
         }
     }
@@ -176,10 +181,7 @@ impl Transport {
         match origin.scheme {
             Scheme::Http => self.handshake(stream).await,
             Scheme::Https => {
-                let failed = |source| TransportError::Tls {
-                    host: origin.host.clone(),
-                    source,
-                };
+                let failed = |source| tls_failure(&origin.host, source);
                 let settings = self.settings_for(origin, *verify)?;
                 let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other);
                 let connecting =
@@ -230,6 +232,20 @@ impl Transport {
             })?;
         settings.insert(key, Arc::clone(&made));
         Ok(made)
+    }
+}
+
+/// A failed handshake; one that met something that is no TLS at all is most often a plain server.
+fn tls_failure(host: &str, source: io::Error) -> TransportError {
+    let inner = source
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidMessage(_)) => TransportError::PlainText,
+        _ => TransportError::Tls {
+            host: host.to_owned(),
+            source,
+        },
     }
 }
 

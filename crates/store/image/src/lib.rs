@@ -30,6 +30,8 @@ pub mod limits {
     pub const MANIFEST: u64 = 4 << 20;
     /// Longest configuration, in bytes.
     pub const CONFIG: u64 = 8 << 20;
+    /// Largest compressed layer, in bytes.
+    pub const LAYER: u64 = 64 << 30;
     /// Most layers of one image.
     pub const LAYERS: usize = 500;
     /// Most members of one index.

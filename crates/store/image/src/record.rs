@@ -77,7 +77,9 @@ impl Image {
             .references
             .iter()
             .filter(|name| name.digest().is_none());
-        tags.map(Reference::familiar).collect()
+        let mut tags: Vec<String> = tags.map(Reference::familiar).collect();
+        tags.sort_unstable();
+        tags
     }
 
     /// `name@digest` of every digest, in the short form: `RepoDigests`.

@@ -13,6 +13,8 @@ mod havre;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod pull;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod sdk;

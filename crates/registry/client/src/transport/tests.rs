@@ -184,6 +184,10 @@ async fn a_server_without_tls_is_not_asked_in_plain_text() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut heard = [0; 1];
         stream.read_exact(&mut heard).await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
         heard[0]
     });
     let transport = Transport::new(Tls::new(&[]), Duration::from_secs(5));
@@ -197,7 +201,11 @@ async fn a_server_without_tls_is_not_asked_in_plain_text() {
         mirror: false,
     };
     let request = Request::get("/v2/").body(Full::default()).unwrap();
-    transport.send(&endpoint, request).await.unwrap_err();
+    let error = transport.send(&endpoint, request).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "http: server gave HTTP response to HTTPS client"
+    );
     assert_eq!(
         plain.await.unwrap(),
         22,

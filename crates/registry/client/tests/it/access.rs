@@ -1,8 +1,8 @@
 //! Credentials reach the server they belong to and no other.
 
-use crate::fake::{Fake, NAME, Reply};
 use crate::support::{Client, busybox, config, user};
 use havre_registry_client::{Config, Credentials};
+use havre_testkit::fake::{Fake, NAME, Reply};
 use havre_types::{Classify as _, ErrorKind, chain};
 
 const BASIC: &str = "Basic dXNlcjpwYXNz";
@@ -26,7 +26,8 @@ async fn a_password_is_sent_when_it_is_asked_for() {
         .pull_as(&fake.reference(), user("user", "pass"), None)
         .await
         .unwrap();
-    let unauthorised = |request: &&crate::fake::Request| request.header("authorization").is_empty();
+    let unauthorised =
+        |request: &&havre_testkit::fake::Request| request.header("authorization").is_empty();
     assert_eq!(
         fake.requests().iter().filter(unauthorised).count(),
         1,

@@ -1,8 +1,8 @@
 //! What breaks on the way is healed; what is wrong is refused and leaves nothing.
 
-use crate::fake::{Fake, NAME, Reply, ranged};
 use crate::support::{Client, busybox, config};
 use havre_registry_client::{Config, Retries};
+use havre_testkit::fake::{Fake, NAME, Reply, ranged};
 use havre_testkit::image::digest;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -192,7 +192,7 @@ async fn wrong_documents_are_refused() {
     let id = image.id();
     let config = move |bytes: &'static str| {
         let id = id.clone();
-        move |request: &crate::fake::Request, _| {
+        move |request: &havre_testkit::fake::Request, _| {
             request.target.contains(&id).then(|| Reply::new(200, bytes))
         }
     };

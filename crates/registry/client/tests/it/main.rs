@@ -4,8 +4,6 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod pulls;

@@ -1,55 +1,63 @@
-//! A registry in this process: it serves one image, and does wrong what a test tells it to.
+//! A registry in the test's own process: it serves one image, and does wrong what a test tells it to.
 
-use havre_testkit::image::digest;
-use havre_testkit::{Format, Image};
+use crate::image::{Format, Image, digest};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// What was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) target: String,
+pub struct Request {
+    /// `GET` …
+    pub method: String,
+    /// The path with its query.
+    pub target: String,
     /// Names in lower case.
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+    /// The whole body.
+    pub body: Vec<u8>,
 }
 
 impl Request {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// A header; empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// The first byte that is wanted.
-    pub(crate) fn from(&self) -> usize {
+    pub fn from(&self) -> usize {
         let range = self
             .header("range")
             .strip_prefix("bytes=")
             .and_then(|range| range.strip_suffix('-'));
-        range.map_or(0, |from| from.parse().unwrap())
+        range.map_or(0, |from| from.parse().unwrap_or_default())
     }
 }
 
 /// What is answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The headers, but for the length.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
     /// The connection is closed after so many bytes of the body.
-    pub(crate) cut: Option<usize>,
+    pub cut: Option<usize>,
     /// The connection is left open and silent after so many bytes of the body.
-    pub(crate) stall: Option<usize>,
+    pub stall: Option<usize>,
     /// What the header says of the body's length, when it lies.
-    pub(crate) length: Option<usize>,
+    pub length: Option<usize>,
 }
 
 impl Reply {
-    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    /// A status and a body.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
             body: body.into(),
@@ -57,12 +65,14 @@ impl Reply {
         }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
+    /// A refusal in the distribution API's form.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#);
         Self::new(status, body)
     }
@@ -82,18 +92,18 @@ struct Shared {
 }
 
 /// The running server; it ends when this is dropped.
-pub(crate) struct Fake {
+pub struct Fake {
     shared: Arc<Shared>,
     port: u16,
     acceptor: Option<JoinHandle<()>>,
 }
 
 /// The name of the image in every fake registry.
-pub(crate) const NAME: &str = "team/app";
+pub const NAME: &str = "team/app";
 
 impl Fake {
     /// Serves an image as `team/app:latest`, but for what the rule answers.
-    pub(crate) fn serve(
+    pub fn serve(
         image: &Image,
         rule: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
@@ -110,7 +120,7 @@ impl Fake {
             (image.config.clone(), octets()),
         );
         for layer in &image.layers {
-            let bytes = fs_err::read(&layer.path).unwrap();
+            let bytes = fs_err::read(&layer.path).expect("an image's layers are in the cache");
             documents.insert(
                 format!("/v2/{NAME}/blobs/{}", layer.digest),
                 (bytes, octets()),
@@ -120,15 +130,16 @@ impl Fake {
     }
 
     /// Serves nothing but what the rule answers.
-    pub(crate) fn bare(
-        rule: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn bare(rule: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static) -> Self {
         Self::start(BTreeMap::new(), Box::new(rule))
     }
 
     fn start(documents: BTreeMap<String, (Vec<u8>, String)>, rule: Rule) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        let port = listener
+            .local_addr()
+            .expect("a listener has an address")
+            .port();
         let (requests, sent, open, ended) = Default::default();
         let shared = Arc::new(Shared {
             rule,
@@ -147,14 +158,15 @@ impl Fake {
                     break;
                 }
                 let own = Arc::clone(&own);
-                own.open.lock().unwrap().push(stream.try_clone().unwrap());
+                lock(&own.open).extend(stream.try_clone());
                 workers.push(thread::spawn(move || own.converse(&stream)));
             }
-            for stream in own.open.lock().unwrap().drain(..) {
+            for stream in lock(&own.open).drain(..) {
                 drop(stream.shutdown(Shutdown::Both));
             }
             for worker in workers {
-                worker.join().unwrap();
+                // A test's rule that panicked has failed the test in its own way.
+                drop(worker.join());
             }
         });
         Self {
@@ -164,21 +176,23 @@ impl Fake {
         }
     }
 
-    pub(crate) fn authority(&self) -> String {
+    /// `127.0.0.1:port`
+    pub fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// `127.0.0.1:port/team/app:latest`
-    pub(crate) fn reference(&self) -> String {
+    pub fn reference(&self) -> String {
         format!("{}/{NAME}:latest", self.authority())
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        self.shared.requests.lock().unwrap().clone()
+    /// Everything asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.shared.requests).clone()
     }
 
     /// How often this was asked for.
-    pub(crate) fn count(&self, part: &str) -> usize {
+    pub fn count(&self, part: &str) -> usize {
         self.requests()
             .iter()
             .filter(|request| request.target.contains(part))
@@ -186,12 +200,20 @@ impl Fake {
     }
 
     /// Bytes sent of bodies whose target has this part.
-    pub(crate) fn sent(&self, part: &str) -> usize {
-        let sent = self.shared.sent.lock().unwrap();
+    pub fn sent(&self, part: &str) -> usize {
+        let sent = lock(&self.shared.sent);
         sent.iter()
             .filter(|(target, _)| target.contains(part))
             .map(|(_, count)| count)
             .sum()
+    }
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fake")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }
 
@@ -210,7 +232,7 @@ impl Shared {
         let mut reader = BufReader::new(stream);
         while let Some(request) = read_request(&mut reader) {
             let number = {
-                let mut requests = self.requests.lock().unwrap();
+                let mut requests = lock(&self.requests);
                 let earlier = requests
                     .iter()
                     .filter(|other| other.target == request.target)
@@ -256,12 +278,7 @@ impl Shared {
         let written = stream
             .write_all(head.as_bytes())
             .and_then(|()| stream.write_all(&reply.body[..stop]));
-        *self
-            .sent
-            .lock()
-            .unwrap()
-            .entry(request.target.clone())
-            .or_default() += stop;
+        *lock(&self.sent).entry(request.target.clone()).or_default() += stop;
         if reply.stall.is_some() {
             // Until the client has had enough.
             let mut rest = Vec::new();
@@ -276,8 +293,12 @@ impl Shared {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The bytes from where they are wanted.
-pub(crate) fn ranged(request: &Request, bytes: &[u8]) -> Reply {
+pub fn ranged(request: &Request, bytes: &[u8]) -> Reply {
     let from = request.from().min(bytes.len());
     if from == 0 {
         return Reply::new(200, bytes);
@@ -314,7 +335,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     }
     let length = headers
         .get("content-length")
-        .map_or(0, |length| length.parse().unwrap());
+        .map_or(0, |length| length.parse().unwrap_or_default());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     Some(Request {
