@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
+use std::io;
 
 /// What went wrong, as far as a caller has to care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,13 +181,14 @@ impl fmt::Display for ErrorKind {
 
 /// Renders an error and its sources as `a: b: c`.
 ///
-/// A source whose text the error before it already ends with is not repeated.
+/// A source whose text the error before it already ends with is not repeated. Errors of the operating
+/// system read as in Docker: `connection refused`, without a number.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        let part = source.to_string();
+        let part = link(source);
         if !text.ends_with(&part) {
             // Writing to a String cannot fail.
             write!(text, ": {part}").ok();
@@ -196,9 +198,29 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+fn link(error: &(dyn Error + 'static)) -> String {
+    error.downcast_ref::<io::Error>().map_or_else(|| error.to_string(), os_text)
+}
+
+/// The text of an error of the operating system as Go's programs print it: lower-case, no number.
+#[must_use]
+pub fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    if error.raw_os_error().is_none() {
+        return text;
+    }
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_system_read_as_in_docker() {
+        assert_eq!(os_text(&io::Error::from_raw_os_error(111)), "connection refused");
+        assert_eq!(os_text(&io::Error::other("As it is (os error 1)")), "As it is (os error 1)");
+    }
 
     const ALL: [ErrorKind; 14] = [
         ErrorKind::InvalidParameter,

@@ -13,7 +13,7 @@ pub mod size;
 mod time;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
-pub use error::{Classify, ErrorKind, chain};
+pub use error::{Classify, ErrorKind, chain, os_text};
 pub use id::{ContainerId, ExecId, IdError, PrefixError, resolve_prefix};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -31,6 +31,9 @@ pub(crate) struct Exec {
     id: ExecId,
     container: ContainerId,
     request: ExecCreateRequest,
+    /// The process of the specification as JSON, planned when the exec was made: who asks for a user
+    /// that is not there learns it then, as with Docker.
+    process: Vec<u8>,
     state: watch::Sender<State>,
 }
 
@@ -82,11 +85,18 @@ impl Execs for Engine {
         getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
         let id = ExecId::from_bytes(bytes);
         self.shared.execs.prune(&self.shared);
-        let command = request.cmd.clone().unwrap_or_default().join(" ");
+        let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&container));
+        let planned = tokio::task::spawn_blocking(move || {
+            process(&shared, &owner, &request).map(|process| (request, process))
+        });
+        let (request, process) =
+            planned.await.map_err(|err| internal("failed to plan the process", &err))??;
+        let command = command_line(&request);
         let exec = Arc::new(Exec {
             id: id.clone(),
             container: container.id().clone(),
             request,
+            process,
             state: watch::Sender::new(State::default()),
         });
         self.shared.execs.lock().insert(id.clone(), exec);
@@ -197,21 +207,15 @@ impl Engine {
         start: ExecStart,
         attach: bool,
     ) -> ApiResult<Option<AttachSession>> {
-        let (shared, owner, kept) =
-            (Arc::clone(&self.shared), Arc::clone(container), Arc::clone(exec));
-        let process = tokio::task::spawn_blocking(move || process(&shared, &owner, &kept.request));
-        let process =
-            process.await.map_err(|err| internal("failed to plan the process", &err))??;
         let request = &exec.request;
-        shim.exec(exec.id.as_str(), request.tty, process).await?;
+        shim.exec(exec.id.as_str(), request.tty, exec.process.clone()).await?;
         let session = if attach { Some(self.attach_exec(exec, shim).await?) } else { None };
         let pid = shim.start(exec.id.as_str()).await?;
         exec.state.send_modify(|state| {
             state.running = true;
             state.pid = pid;
         });
-        let command = request.cmd.clone().unwrap_or_default().join(" ");
-        self.announce(container, &format!("exec_start: {command}"), &exec.id, None);
+        self.announce(container, &format!("exec_start: {}", command_line(request)), &exec.id, None);
         let size = start.size.or_else(|| first_size(request));
         if let Some(size) = size.filter(|_| request.tty) {
             // The process may be gone already; its size matters to nobody then.
@@ -269,6 +273,13 @@ impl Engine {
         }
         self.shared.announce(&container.fixed, action, &attributes);
     }
+}
+
+/// Program and arguments as Docker's events show them: with a blank even before no arguments.
+fn command_line(request: &ExecCreateRequest) -> String {
+    let mut words = request.cmd.clone().unwrap_or_default().into_iter();
+    let program = words.next().unwrap_or_default();
+    format!("{program} {}", words.collect::<Vec<_>>().join(" "))
 }
 
 fn first_size(request: &ExecCreateRequest) -> Option<TerminalSize> {

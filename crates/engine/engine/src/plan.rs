@@ -190,6 +190,37 @@ fn caps(host: &HostConfig, facts: &HostFacts) -> Result<capabilities::Set, ApiEr
     capabilities::choose(add, drop, &held)
 }
 
+/// Writes down which paths are masked and read-only, as inspect shows them.
+pub(crate) fn settle_paths(host: &mut HostConfig, facts: &HostFacts) -> Result<(), ApiError> {
+    let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    if !host.privileged && !security.system_paths_open {
+        let (masked, read_only) = closed_paths(host, facts, &security);
+        host.masked_paths = Some(masked);
+        host.readonly_paths = Some(read_only);
+    }
+    Ok(())
+}
+
+/// The masked and the read-only paths: what was asked for, else the defaults.
+fn closed_paths(
+    host: &HostConfig,
+    facts: &HostFacts,
+    security: &security::SecurityOptions,
+) -> (Vec<String>, Vec<String>) {
+    let open = host.privileged || security.system_paths_open;
+    let masked = match &host.masked_paths {
+        Some(given) => given.clone(),
+        None if open => Vec::new(),
+        None => security::masked_paths(&facts.thermal_throttle),
+    };
+    let read_only = match &host.readonly_paths {
+        Some(given) => given.clone(),
+        None if open => Vec::new(),
+        None => security::readonly_paths(),
+    };
+    (masked, read_only)
+}
+
 fn linux(
     inputs: Inputs<'_>,
     caps: &capabilities::Set,
@@ -212,17 +243,7 @@ fn linux(
         uts: inputs.modes.uts != Mode::Host,
     };
     let sysctls = sysctl::check(host.sysctls.iter().flatten(), own)?;
-    let open = host.privileged || security.system_paths_open;
-    let masked = match &host.masked_paths {
-        Some(given) => given.clone(),
-        None if open => Vec::new(),
-        None => security::masked_paths(&inputs.facts.thermal_throttle),
-    };
-    let read_only = match &host.readonly_paths {
-        Some(given) => given.clone(),
-        None if open => Vec::new(),
-        None => security::readonly_paths(),
-    };
+    let (masked, read_only) = closed_paths(host, inputs.facts, security);
     let mut builder = LinuxBuilder::default()
         .namespaces(namespaces::plan(inputs.modes, inputs.facts)?)
         .resources(resources::resources(host, inputs.facts, rules)?)

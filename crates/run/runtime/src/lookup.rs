@@ -90,7 +90,7 @@ impl Fault {
             }
             Self::Directory => (
                 ExecCause::Denied,
-                format!("exec: \"{shown}\": is a directory"),
+                format!("exec: \"{shown}\": is a directory: permission denied"),
             ),
             Self::Denied(errno) => (
                 ExecCause::Denied,
@@ -111,9 +111,7 @@ fn executable(path: &CStr) -> Result<(), Fault> {
 
 /// Go words its error texts in lower case (syscall/zerrors_linux_amd64.go).
 fn go_text(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
+    havre_types::os_text(&errno.into())
 }
 
 #[cfg(test)]
@@ -152,7 +150,7 @@ mod tests {
         );
         assert_eq!(
             look(c"/etc", c"PATH=/bin").unwrap_err(),
-            "exec: \"/etc\": is a directory"
+            "exec: \"/etc\": is a directory: permission denied"
         );
     }
 

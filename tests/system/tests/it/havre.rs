@@ -31,7 +31,7 @@ fn both_command_lines_print_the_same() -> Result<()> {
         &["images", "--digests"],
         &["images", "-q", "--no-trunc"],
         &["inspect", "box"],
-        &["inspect", "-f", "{{json .Config}}", "box"],
+        &["inspect", "-f", "{{.Config.Cmd}} {{json .Config.Env}} {{.HostConfig.NetworkMode}}", "box"],
         &["image", "inspect", "busybox"],
         &["logs", "box"],
     ];
@@ -90,7 +90,7 @@ fn the_everyday_commands() -> Result<()> {
                 "--network",
                 "none",
                 "--name",
-                "c",
+                "cc",
                 "busybox",
                 "echo",
                 "hi"
@@ -98,10 +98,10 @@ fn the_everyday_commands() -> Result<()> {
             .len(),
         64
     );
-    assert_eq!(engine.havre(&["start", "-a", "c"])?, "hi");
-    assert_eq!(engine.havre(&["wait", "c"])?, "0");
-    assert_eq!(engine.havre(&["logs", "c"])?, "hi");
-    assert_eq!(engine.havre(&["rm", "c"])?, "c");
+    assert_eq!(engine.havre(&["start", "-a", "cc"])?, "hi");
+    assert_eq!(engine.havre(&["wait", "cc"])?, "0");
+    assert_eq!(engine.havre(&["logs", "cc"])?, "hi");
+    assert_eq!(engine.havre(&["rm", "cc"])?, "cc");
     engine.havre(&["tag", "busybox", "t:1"])?;
     assert_eq!(engine.havre(&["rmi", "t:1"])?, "Untagged: t:1");
     engine.havre(&[
@@ -110,15 +110,15 @@ fn the_everyday_commands() -> Result<()> {
         "--network",
         "none",
         "--name",
-        "d",
+        "dd",
         "busybox",
         "sleep",
         "600",
     ])?;
-    assert_eq!(engine.havre(&["exec", "d", "echo", "in"])?, "in");
-    assert_eq!(engine.havre(&["stop", "-t", "0", "d"])?, "d");
-    assert_eq!(engine.havre(&["restart", "-t", "0", "d"])?, "d");
-    assert_eq!(engine.havre(&["kill", "d"])?, "d");
+    assert_eq!(engine.havre(&["exec", "dd", "echo", "in"])?, "in");
+    assert_eq!(engine.havre(&["stop", "-t", "0", "dd"])?, "dd");
+    assert_eq!(engine.havre(&["restart", "-t", "0", "dd"])?, "dd");
+    assert_eq!(engine.havre(&["kill", "dd"])?, "dd");
     assert!(engine.havre(&["version"])?.contains("Server"));
     assert!(engine.havre(&["info"])?.contains("Containers: 1"));
     Ok(())

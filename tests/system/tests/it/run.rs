@@ -16,8 +16,6 @@ fn output_streams_and_status_come_back() -> Result<()> {
     assert_eq!(output.status.code(), Some(42));
     assert_eq!(text(&output.stdout), "out\n");
     assert_eq!(text(&output.stderr), "err\n");
-    let killed = run_rm(&engine, &["busybox", "sh", "-c", "kill -9 $$"])?;
-    assert_eq!(killed.status.code(), Some(137));
     Ok(())
 }
 

@@ -19,17 +19,17 @@ fn r02_no_foreign_descriptors() -> Result<()> {
         "--network",
         "none",
         "--name",
-        "x",
+        "box",
         "busybox",
         "sleep",
         "600",
     ])?;
     assert_eq!(
-        engine.docker(&["exec", "x", "ls", "/proc/self/fd"])?,
+        engine.docker(&["exec", "box", "ls", "/proc/self/fd"])?,
         "0\n1\n2\n3"
     );
     assert_eq!(
-        engine.docker(&["exec", "x", "ls", "/proc/1/fd"])?,
+        engine.docker(&["exec", "box", "ls", "/proc/1/fd"])?,
         "0\n1\n2"
     );
     Ok(())
@@ -63,13 +63,13 @@ fn r09_r15_rights_of_the_process() -> Result<()> {
         "--network",
         "none",
         "--name",
-        "x",
+        "box",
         "busybox",
         "sleep",
         "600",
     ])?;
     let run = stdout_of(&engine, &["busybox", "cat", "/proc/self/status"])?;
-    let exec = engine.docker(&["exec", "x", "cat", "/proc/self/status"])?;
+    let exec = engine.docker(&["exec", "box", "cat", "/proc/self/status"])?;
     for status in [run, exec] {
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -128,7 +128,7 @@ fn r29_r30_directories_are_closed() -> Result<()> {
         "--network",
         "host",
         "--name",
-        "x",
+        "box",
         "busybox",
         "sleep",
         "600",
@@ -137,7 +137,7 @@ fn r29_r30_directories_are_closed() -> Result<()> {
         let mode = fs_err::metadata(&folder)?.permissions().mode() & 0o777;
         assert_eq!(mode & 0o066, 0, "{}: {mode:o}", folder.display());
     }
-    let sockets = engine.docker(&["exec", "x", "cat", "/proc/net/unix"])?;
+    let sockets = engine.docker(&["exec", "box", "cat", "/proc/net/unix"])?;
     let ours = sockets
         .lines()
         .filter(|line| line.contains("@") && line.contains("havre"));

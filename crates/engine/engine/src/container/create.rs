@@ -12,7 +12,7 @@ use super::launch::missing_source;
 use super::record::{Fixed, KIND, Record, State};
 use crate::engine::Shared;
 use crate::error::internal;
-use crate::plan::{self, MountKind};
+use crate::plan::{self, HostFacts, MountKind};
 use crate::{host, names};
 
 /// Makes a container and answers with its id and what the user should know.
@@ -35,7 +35,7 @@ pub(crate) async fn create(
     let mut warnings = plan::check(&config, &host_config, &image.config, &shared.facts)?;
     check_sources(&host_config)?;
     warnings.extend(unavailable(request.networking_config.as_ref())?);
-    settle(&mut host_config);
+    settle(&mut host_config, &shared.facts)?;
 
     let id = new_id()?;
     let name = match name {
@@ -112,7 +112,11 @@ fn new_id() -> ApiResult<ContainerId> {
 }
 
 /// Writes down the defaults, as inspect shows them.
-fn settle(host: &mut HostConfig) {
+fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
+    // The words for "not given" of Docker's command line.
+    host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
+    host.memory_swappiness = host.memory_swappiness.filter(|swappiness| *swappiness != -1);
+    plan::settle_paths(host, facts)?;
     if matches!(host.network_mode.as_str(), "" | "default") {
         "none".clone_into(&mut host.network_mode);
     }
@@ -134,6 +138,7 @@ fn settle(host: &mut HostConfig) {
     if host.shm_size == 0 {
         host.shm_size = 64 << 20;
     }
+    Ok(())
 }
 
 fn check_platform(wanted: &str, image: &havre_oci::ImageConfig, name: &str) -> ApiResult<()> {

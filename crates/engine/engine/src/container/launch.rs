@@ -79,7 +79,6 @@ impl Actor {
         self.state.pid = 0;
         self.state.error.clone_from(&err.message);
         self.state.exit_code = exit_code_of(&err.message);
-        self.state.exits += 1;
         drop(self.container.take_waiting());
         let remove = self.fixed.auto_remove();
         let saved = if remove { None } else { self.save() };

@@ -244,7 +244,10 @@ fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
         if !reached_by(condition, &state, seen_exits) && !state.removed {
             return Err(ApiError::new(ErrorKind::Unavailable, "the engine is stopping"));
         }
-        let failed_start = state.started_at.is_zero() && !state.error.is_empty();
+        // Who waits for the removal has what it waited for, whatever became of the start.
+        let failed_start = condition != WaitCondition::Removed
+            && state.started_at.is_zero()
+            && !state.error.is_empty();
         let error = failed_start.then(|| WaitExitError { message: state.error.clone() });
         Ok(WaitResponse { error, status_code: state.exit_code })
     })

@@ -24,6 +24,8 @@ pub(crate) fn merge(mut user: ContainerConfig, image: &ImageConfig) -> Result<Co
         user.stop_timeout = base.stop_timeout;
     }
     user.env = environment(user.env.take(), base.env.as_deref());
+    // The command line sends an empty set; Docker shows none then.
+    user.volumes = user.volumes.filter(|volumes| !volumes.is_empty());
     user.labels = labels(user.labels.take(), base.labels.as_ref());
     // Docker: an entrypoint given by the user drops the image's command too; `[""]` only resets.
     let no_entrypoint = user.entrypoint.as_ref().is_none_or(Vec::is_empty);
