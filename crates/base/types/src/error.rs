@@ -254,7 +254,7 @@ mod tests {
         let error = Outer(std::io::Error::from_raw_os_error(2));
         assert_eq!(
             chain(&error),
-            "failed to read `x`: No such file or directory (os error 2)"
+            "failed to read `x`: no such file or directory"
         );
     }
 }
