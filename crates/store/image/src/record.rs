@@ -70,26 +70,21 @@ impl Image {
         chain_ids(&self.config.rootfs.diff_ids)
     }
 
-    /// `name:tag` of every tag, in the short form: `RepoTags`.
+    /// `name:tag` of every tag, in the short form and sorted: `RepoTags`.
     pub fn repo_tags(&self) -> Vec<String> {
-        let tags = self
-            .record
-            .references
-            .iter()
-            .filter(|name| name.digest().is_none());
-        let mut tags: Vec<String> = tags.map(Reference::familiar).collect();
-        tags.sort_unstable();
-        tags
+        self.familiar(|name| name.digest().is_none())
     }
 
-    /// `name@digest` of every digest, in the short form: `RepoDigests`.
+    /// `name@digest` of every digest, in the short form and sorted: `RepoDigests`.
     pub fn repo_digests(&self) -> Vec<String> {
-        let digests = self
-            .record
-            .references
-            .iter()
-            .filter(|name| name.digest().is_some());
-        digests.map(Reference::familiar).collect()
+        self.familiar(|name| name.digest().is_some())
+    }
+
+    fn familiar(&self, wanted: impl Fn(&Reference) -> bool) -> Vec<String> {
+        let names = self.record.references.iter().filter(|name| wanted(name));
+        let mut names: Vec<String> = names.map(Reference::familiar).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Whether nothing names it by a tag.

@@ -63,7 +63,7 @@ fn names_come_and_go_and_survive() {
     fixture.store.tag("x", &name("z"), now).unwrap();
     let fixture = fixture.reopen();
     let image = fixture.store.resolve("z").unwrap();
-    assert_eq!(image.repo_tags(), ["x:latest", "h:5/y:1", "z:latest"]);
+    assert_eq!(image.repo_tags(), ["h:5/y:1", "x:latest", "z:latest"]);
     assert_eq!(image.record.last_tagged, Some(now));
     assert_eq!(
         show(&fixture.store.delete("x:latest", &[], PLAIN).unwrap()),
