@@ -158,7 +158,8 @@ fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
             && since.is_none_or(|moment| created > moment)
             && until.is_none_or(|moment| created < moment)
     });
-    Ok(images.iter().map(|image| summary(image, &counts)).collect())
+    let wanted = |name: &Reference| filters.any("reference", |pattern| named(name, pattern));
+    Ok(images.iter().map(|image| summary(image, &counts, &wanted)).collect())
 }
 
 /// `busybox`, `busybox:1*`, `host/*/name`: Go's `path.Match` on the short name with and without its tag.
@@ -185,7 +186,14 @@ fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-fn summary(image: &Image, counts: &BTreeMap<ImageId, i64>) -> ImageSummary {
+/// Names that a filter on references does not want are not shown, though their image is.
+fn summary(
+    image: &Image,
+    counts: &BTreeMap<ImageId, i64>,
+    wanted: &dyn Fn(&Reference) -> bool,
+) -> ImageSummary {
+    let mut repo_tags = image.repo_tags();
+    repo_tags.retain(|tag| Reference::parse_normalized(tag).is_ok_and(|name| wanted(&name)));
     ImageSummary {
         containers: counts.get(image.id()).copied().unwrap_or(0),
         created: image.config.created.unwrap_or_default().secs.max(0),
@@ -194,7 +202,7 @@ fn summary(image: &Image, counts: &BTreeMap<ImageId, i64>) -> ImageSummary {
         parent_id: String::new(),
         descriptor: None,
         repo_digests: image.repo_digests(),
-        repo_tags: image.repo_tags(),
+        repo_tags,
         shared_size: -1,
         size: signed(image.size),
     }

@@ -256,7 +256,7 @@ impl Actor {
     }
 
     pub(super) fn refused(&self, why: Refusal) -> ApiError {
-        let name = format!("/{}", self.fixed.name);
+        let name = &self.fixed.name;
         let status = self.state.docker_status();
         match why {
             Refusal::MarkedForRemoval => {

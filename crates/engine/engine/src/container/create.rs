@@ -186,9 +186,7 @@ fn unavailable(
     let endpoints = networking.and_then(|n| n.endpoints_config.as_ref());
     for name in endpoints.into_iter().flatten().map(|(name, _)| name.as_str()) {
         if !matches!(name, "none" | "host" | "default" | "") {
-            return Err(ApiError::not_implemented(format!(
-                "network {name:?} is not available yet: use \"none\" or \"host\""
-            )));
+            return Err(plan::no_network(name));
         }
     }
     Ok(Vec::new())

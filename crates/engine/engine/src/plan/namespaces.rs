@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use havre_api_traits::ApiError;
 use havre_engine_types::HostConfig;
+use havre_types::ErrorKind;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
 
 use super::HostFacts;
@@ -61,11 +62,20 @@ fn network(mode: &str) -> Result<Mode, ApiError> {
         "host" => Ok(Mode::Host),
         other => match other.strip_prefix("container:") {
             Some(name) => container("network", other, name),
-            None => Err(ApiError::not_implemented(format!(
-                "network {other:?} is not available yet: use \"none\" or \"host\""
-            ))),
+            None => Err(no_network(other)),
         },
     }
+}
+
+/// Why a container cannot join a network: none was made by a user yet, and `bridge` does not exist yet.
+pub(crate) fn no_network(name: &str) -> ApiError {
+    if name == "bridge" {
+        return ApiError::not_implemented(
+            "network \"bridge\" is not available yet: use \"none\" or \"host\"",
+        );
+    }
+    let text = format!("failed to set up container networking: network {name} not found");
+    ApiError::new(ErrorKind::NotFound, text)
 }
 
 fn shared(what: &str, mode: &str, private: &[&str]) -> Result<Mode, ApiError> {
