@@ -7,6 +7,7 @@ use havre_shim_proto::attach::{
     AttachReply, AttachRequest, HEADER_LEN, LINE_LIMIT, Stream, header, parse_header,
 };
 use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::buffer::Outbox;
@@ -14,7 +15,7 @@ use crate::error::Failure;
 use crate::poll::{Interest, READ, Token, WRITE};
 use crate::process::Stage;
 use crate::server::Server;
-use crate::stdio::external;
+use crate::stdio::{keeper, sink, source};
 
 /// Output that a client may leave unread before its process is held back.
 pub(crate) const OUTPUT_LIMIT: usize = 256 << 10;
@@ -48,6 +49,8 @@ pub(crate) struct Client {
     inbox: Vec<u8>,
     outbox: Outbox,
     interest: Interest,
+    /// Keeps a pipe of containerd from ending with its client.
+    keeper: Option<OwnedFd>,
 }
 
 impl Client {
@@ -62,6 +65,7 @@ impl Client {
             inbox: Vec::new(),
             outbox: Outbox::default(),
             interest: Interest::default(),
+            keeper: None,
         }
     }
 
@@ -100,26 +104,72 @@ impl Server {
             return Ok(());
         };
         let asked = process.asked.clone();
-        let mut add = |name: &str, manner, wants, feeds| -> Result<(), Failure> {
-            if name.is_empty() {
-                return Ok(());
-            }
-            let client = Client {
-                process: Some(at),
-                wants,
-                feeds,
-                ..Client::new(external(name)?, manner)
-            };
-            let client = self.clients.insert(client);
-            self.watch_client(client);
-            Ok(())
-        };
-        add(&asked.stdin, Manner::Source, [false, false], true)?;
-        add(&asked.stdout, Manner::Sink, [true, false], false)?;
-        if asked.terminal {
-            return Ok(());
+        if !asked.stdin.is_empty() {
+            self.add_external(
+                at,
+                Client {
+                    feeds: true,
+                    ..Client::new(source(&asked.stdin)?, Manner::Source)
+                },
+            );
         }
-        add(&asked.stderr, Manner::Sink, [false, true], false)
+        let stderr = if asked.terminal {
+            ""
+        } else {
+            asked.stderr.as_str()
+        };
+        for (name, wants) in [
+            (asked.stdout.as_str(), [true, false]),
+            (stderr, [false, true]),
+        ] {
+            if !name.is_empty() {
+                self.add_external(
+                    at,
+                    Client {
+                        wants,
+                        ..Client::new(sink(name)?, Manner::Sink)
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn add_external(&mut self, process: usize, client: Client) {
+        let at = self.clients.insert(Client {
+            process: Some(process),
+            ..client
+        });
+        self.watch_client(at);
+    }
+
+    /// Called right before process `at` starts. A client whose input has ended by then has said all; from then on
+    /// only CloseIO ends it, because a client may leave and come back.
+    ///
+    /// `ctr run` with short input ends so early that it cannot call CloseIO yet, and never does.
+    pub(crate) fn keep_sources(&mut self, process: usize) -> Result<(), Failure> {
+        let Some(asked) = self
+            .task
+            .as_ref()
+            .and_then(|task| task.processes.get(process))
+        else {
+            return Ok(());
+        };
+        let name = asked.asked.stdin.clone();
+        for (_, client) in self.clients.iter_mut() {
+            if client.process != Some(process) || client.manner != Manner::Source {
+                continue;
+            }
+            let mut fds = [PollFd::new(&client.fd, PollFlags::empty())];
+            let polled = poll(&mut fds, Some(&Timespec::default()));
+            // Hung up means that a writer was there and has left; before the first one it is not.
+            let ended =
+                polled.is_ok() && fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP));
+            if !ended && !client.silent {
+                client.keeper = Some(keeper(&name)?);
+            }
+        }
+        Ok(())
     }
 
     /// Whether somebody attached will feed process `at`.
@@ -299,6 +349,14 @@ impl Server {
 
     /// The client sends nothing more; it may still read.
     fn client_silent(&mut self, at: usize) {
+        let source = self
+            .clients
+            .get(at)
+            .filter(|client| client.manner == Manner::Source);
+        if let Some(process) = source.and_then(|client| client.process) {
+            self.end_input(process);
+            return drop(self.clients.remove(at));
+        }
         self.client_ends_input(at);
         if let Some(client) = self.clients.get_mut(at) {
             client.silent = true;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use havre_runtime_core::StdioSpec;
+use havre_types::ErrorKind;
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{self, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -88,21 +89,42 @@ fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
     fcntl_setfl(fd, OFlags::NONBLOCK)
 }
 
-/// Opens a stream that containerd names: a named pipe, or `file://` for appending. Both directions of a pipe are
-/// opened, so that neither a client that comes late nor one that leaves breaks it.
-pub(crate) fn external(name: &str) -> Result<OwnedFd, Failure> {
-    use havre_types::ErrorKind;
+/// Opens a stream that containerd names for output: a named pipe, or `file://` for appending. Both directions of a
+/// pipe are opened, so that neither a client that comes late nor one that leaves breaks it.
+pub(crate) fn sink(name: &str) -> Result<OwnedFd, Failure> {
+    match name.split_once("://") {
+        None => open_stream(name, OFlags::RDWR),
+        Some(("fifo", path)) => open_stream(path, OFlags::RDWR),
+        Some(("file", path)) => open_stream(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE),
+        Some((scheme, _)) => Err(unsupported(scheme)),
+    }
+}
 
-    let common = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let (path, flags) = match name.split_once("://") {
-        None => (name, OFlags::RDWR),
-        Some(("fifo", path)) => (path, OFlags::RDWR),
-        Some(("file", path)) => (path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE),
-        Some((scheme, _)) => {
-            let message = format!("streams of the kind `{scheme}://` are not supported");
-            return Err(Failure::new(ErrorKind::NotImplemented, message));
-        }
-    };
-    open(path, flags | common, Mode::RUSR | Mode::WUSR)
+/// Opens the named pipe that containerd names for input.
+pub(crate) fn source(name: &str) -> Result<OwnedFd, Failure> {
+    open_stream(pipe_path(name)?, OFlags::RDONLY)
+}
+
+/// Opens the other side of a [`source`], so that a client that leaves is not the end of input: CloseIO is.
+pub(crate) fn keeper(name: &str) -> Result<OwnedFd, Failure> {
+    open_stream(pipe_path(name)?, OFlags::WRONLY)
+}
+
+fn pipe_path(name: &str) -> Result<&str, Failure> {
+    match name.split_once("://") {
+        None => Ok(name),
+        Some(("fifo", path)) => Ok(path),
+        Some((scheme, _)) => Err(unsupported(scheme)),
+    }
+}
+
+fn unsupported(scheme: &str) -> Failure {
+    let message = format!("streams of the kind `{scheme}://` are not supported");
+    Failure::new(ErrorKind::NotImplemented, message)
+}
+
+fn open_stream(path: &str, access: OFlags) -> Result<OwnedFd, Failure> {
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    open(path, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| Failure::internal(&format!("open stream `{path}`"), error))
 }

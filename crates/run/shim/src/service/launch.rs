@@ -211,6 +211,7 @@ impl Server {
     }
 
     fn start_init(&mut self) -> Result<(), Failure> {
+        self.keep_sources(INIT)?;
         let process = self.task_mut()?.process_mut("")?;
         let Some(Handle::Init(created)) = process.handle.as_mut() else {
             return Err(Failure::new(
@@ -265,6 +266,7 @@ impl Server {
         process.handle = Some(Handle::Exec(child));
         process.stage = Stage::Created;
         self.take_streams(at, ends)?;
+        self.keep_sources(at)?;
         let process = self.task_mut()?.processes.get_mut(at).ok_or_else(gone)?;
         if let Some(Handle::Exec(child)) = process.handle.as_mut() {
             child.start().map_err(|error| Failure::of(&error))?;
