@@ -95,6 +95,7 @@ async fn serve(stream: &Stream, head: String, begin: Bytes, takeover: Takeover) 
         on_detach,
     } = takeover;
     stream.write(Bytes::from(head)).await?;
+    stream.taken().await;
     let Attached { session, detach } = session.await;
     let AttachSession {
         output,

@@ -1,7 +1,7 @@
 //! A unix or TCP connection behind one type, and the question whether the client is gone altogether.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +15,10 @@ use tracing::debug;
 
 /// How often a connection whose client closed its half is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a client is looked at before it is taken to be slow: at once, then each millisecond.
+const PATIENCE: u32 = 200;
+const HASTE: u32 = 50;
 
 /// How much is read at once.
 const READ: usize = 32 * 1024;
@@ -39,6 +43,31 @@ impl Stream {
             if self.hung_up() {
                 return;
             }
+        }
+    }
+
+    /// Returns when the client has read what was written, or does not within [`PATIENCE`] looks.
+    ///
+    /// The kernel has no event for it; a client that waits for an answer reads it within the first looks.
+    pub(crate) async fn taken(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        for look in 0..PATIENCE {
+            // A socket that cannot tell is as good as one that was read.
+            if havre_sys::net::all_taken(self.as_fd()).unwrap_or(true) {
+                return;
+            }
+            if look < HASTE {
+                tokio::task::yield_now().await;
+            } else {
+                ticks.tick().await;
+            }
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
         }
     }
 
@@ -100,11 +129,7 @@ impl Stream {
     }
 
     fn hung_up(&self) -> bool {
-        let fd = match self {
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tcp(stream) => stream.as_fd(),
-        };
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::empty())];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,

@@ -50,6 +50,18 @@ pub fn loopback_up() -> io::Result<()> {
 
 const _: () = assert!(size_of::<InterfaceFlags>() == size_of::<libc::ifreq>());
 
+/// True when the peer of a connected stream socket has taken everything that was written to it.
+///
+/// For a unix socket that means read by the program, for TCP acknowledged by its kernel
+/// (man 7 unix, man 7 tcp: `SIOCOUTQ`).
+pub fn all_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut left: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, the same number as TIOCOUTQ, writes one int, and `left` outlives the call.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
+    check(ret.into())?;
+    Ok(left == 0)
+}
+
 /// The address of `name` in the directory `dir`, through `/proc`, so that neither the length of
 /// the directory's path nor a symbolic link in it matters.
 fn address_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<SocketAddrUnix> {

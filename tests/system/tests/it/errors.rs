@@ -231,6 +231,10 @@ fn the_api_answers_nonsense_calmly() -> Result<()> {
             "{method} {target}: {}",
             String::from_utf8_lossy(&answer.body)
         );
+        // Clients of that age expect plain text.
+        if target.starts_with("/v1.10/") {
+            continue;
+        }
         let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
         assert!(
             body["message"]
