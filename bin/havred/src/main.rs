@@ -50,6 +50,7 @@ fn start() -> anyhow::Result<()> {
         writeln!(std::io::stderr(), "configuration OK")?;
         return Ok(());
     }
+    havre_sys::memory::keep_little().context("failed to set up the allocator")?;
     let level = logging::start(&settings).context("failed to configure daemon logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod fd;
 pub mod fsroot;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod mounts;
 pub mod namespace;

@@ -105,6 +105,8 @@ pub(crate) fn checksum(kind: &[u8], id: &[u8], body: &[u8]) -> Vec<u8> {
     hash.finalize()[..16].to_vec()
 }
 
+/// The documents are in memory already, so SQLite's own copies of pages only have to carry one commit: half a
+/// megabyte instead of two for each connection.
 /// WAL with FULL: a commit returns after its frames are synced.
 /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -112,6 +114,6 @@ pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA journal_mode = WAL", (), |_| Ok(()))?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;
-         PRAGMA journal_size_limit = 4194304;",
+         PRAGMA journal_size_limit = 4194304; PRAGMA cache_size = -512;",
     )
 }

@@ -8,6 +8,7 @@
 mod bpf;
 mod fd;
 mod fsroot;
+mod memory;
 mod misc;
 mod net;
 mod process;
