@@ -128,7 +128,9 @@ class Places:
             "podman", "--root", str(home / "data"), "--runroot", str(home / "run"),
             "--cgroup-manager", "cgroupfs", "--events-backend", "file",
         )
-        subprocess.run([*client, "load", "-q", "-i", str(archive)], check=True, stdout=subprocess.DEVNULL)
+        loaded = subprocess.run([*client, "load", "-q", "-i", str(archive)], check=True, capture_output=True, text=True)
+        # Names without a host are localhost's here.
+        subprocess.run([*client, "tag", loaded.stdout.split()[-1], IMAGE], check=True)
         return client
 
     def serve(self, name: str, argv: list[str], log: Path, socket: Path) -> None:
