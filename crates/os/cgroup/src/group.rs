@@ -77,6 +77,11 @@ pub enum Birth {
 pub struct Joiner(Vec<(PathBuf, OwnedFd)>);
 
 impl Joiner {
+    /// Its descriptors, which the process that is to join must not close.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|(_, fd)| fd.as_fd())
+    }
+
     /// Moves the calling thread, which must be its process's only one, into the group.
     pub fn join_current(&self) -> Result<(), CgroupError> {
         for (path, fd) in &self.0 {

@@ -4,10 +4,11 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::ops::{BitOr, BitOrAssign};
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid,
 };
@@ -86,6 +87,18 @@ pub struct CloneArgs<'a> {
     /// The signal sent to the parent when the child ends; ignored with [`CloneFlags::PARENT`],
     /// where the kernel uses the caller's own.
     pub exit_signal: Signal,
+    /// The descriptors that the child keeps; all if there is none.
+    pub keep: Option<Keep<'a>>,
+}
+
+/// Descriptors that outlive the clone in the child. Numbers, since the caller may be about to
+/// move their owners into the child's closure.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep<'a> {
+    /// All below this number are kept.
+    pub below: u32,
+    /// And these.
+    pub fds: &'a [RawFd],
 }
 
 impl CloneArgs<'_> {
@@ -96,6 +109,7 @@ impl CloneArgs<'_> {
             flags,
             cgroup: None,
             exit_signal: Signal::CHILD,
+            keep: None,
         }
     }
 }
@@ -154,8 +168,18 @@ impl Child {
         self.wait_with(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
+    /// True if a signal has stopped the process and nobody has let it go on.
+    pub fn is_stopped(&self) -> io::Result<bool> {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options);
+        match status {
+            // It has been reaped.
+            Err(Errno::CHILD) => Ok(false),
+            other => Ok(other?.is_some_and(|status| status.stopped())),
+        }
+    }
+
     fn wait_with(&self, options: WaitIdOptions) -> io::Result<Option<Exit>> {
-        use std::os::fd::AsFd as _;
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?;
         Ok(status.as_ref().and_then(Exit::from_wait))
     }
@@ -207,6 +231,10 @@ pub fn ensure_single_threaded() -> io::Result<()> {
 /// must be single-threaded, which is checked: otherwise a lock that another thread held at that
 /// moment would stay locked in the child for ever. A panic in `child` ends the child with
 /// [`PANIC_STATUS`]; it never unwinds into the caller's frames.
+///
+/// With [`CloneArgs::keep`] every other descriptor is closed before `child` is called, so that
+/// nobody who can look into the child finds one of the caller's. `child` must then use none but
+/// those kept, and drop no owner of another.
 pub fn clone3(args: &CloneArgs<'_>, child: impl FnOnce() -> i32) -> io::Result<Child> {
     ensure_single_threaded()?;
     let mut pidfd: libc::c_int = -1;
@@ -225,12 +253,14 @@ pub fn clone3(args: &CloneArgs<'_>, child: impl FnOnce() -> i32) -> io::Result<C
         raw.flags |= CloneFlags::INTO_CGROUP;
         raw.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     }
+    let gaps = args.keep.map_or_else(Vec::new, gaps);
     // SAFETY: `raw` and `pidfd` outlive the call and have the layout of linux/sched.h. Without
     // CLONE_VM (not expressible in CloneFlags) and with a null stack the child continues on a
     // copy of this very stack, as after fork; the process has one thread, checked above, so no
     // lock of the C library or of Rust is held by a thread that the child lacks.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<RawCloneArgs>()) };
     if ret == 0 {
+        close_gaps(&gaps);
         let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANIC_STATUS);
         // SAFETY: _exit takes no pointers; handlers of the parent's atexit must not run twice.
         unsafe { libc::_exit(code) }
@@ -241,6 +271,33 @@ pub fn clone3(args: &CloneArgs<'_>, child: impl FnOnce() -> i32) -> io::Result<C
     let pid = i32::try_from(ret).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("clone3 returned an impossible process id"))?;
     Ok(Child { pid, pidfd })
+}
+
+/// The ranges of numbers between the descriptors that are kept.
+fn gaps(keep: Keep<'_>) -> Vec<(u32, u32)> {
+    let mut kept: Vec<u32> = keep.fds.iter().map(|fd| fd.unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut out = Vec::new();
+    let mut first = keep.below;
+    for fd in kept {
+        if fd > first {
+            out.push((first, fd - 1));
+        }
+        first = first.max(fd + 1);
+    }
+    out.push((first, u32::MAX));
+    out
+}
+
+/// Closes descriptors right after the clone; without allocation, and nothing can fail that
+/// matters: a number that is not open is no error.
+fn close_gaps(gaps: &[(u32, u32)]) {
+    for (first, last) in gaps {
+        // SAFETY: the call takes no pointers. The owners of these numbers live in the copy of the
+        // caller's frames, which the child never returns to, and by the contract of `clone3` the
+        // child's closure neither uses nor drops them.
+        unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+    }
 }
 
 /// Replaces the program of this process by the file `program`. Returns only on failure.

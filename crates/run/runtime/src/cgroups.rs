@@ -67,6 +67,11 @@ impl<'a> Placement<'a> {
         })
     }
 
+    /// The descriptors that the child needs.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.joiner.descriptors()
+    }
+
     /// Moves the calling process to where it was not born.
     pub(crate) fn join_self(&self) -> Result<(), RuntimeError> {
         self.joiner

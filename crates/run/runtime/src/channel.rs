@@ -4,10 +4,11 @@
 //! means that the program was executed (the socket is close-on-exec) or that the process died.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use havre_sys::net::{recv_fds, send_fds};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -60,6 +61,11 @@ impl Channel {
         Self(fd)
     }
 
+    /// Its number, which the process on this end must keep.
+    pub(crate) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     fn send(&self, kind: u8, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut message = Vec::with_capacity(body.len() + 1);
         message.push(kind);
@@ -106,15 +112,24 @@ impl Channel {
         })
     }
 
-    /// Waits until the other end is closed; what was said before stays to be read.
-    pub(crate) fn await_end(&self) -> io::Result<()> {
+    /// Waits until the other end has said something or is closed; false when the time is up.
+    pub(crate) fn await_word(&self, time: Duration) -> io::Result<bool> {
+        self.await_event(PollFlags::IN, time)
+    }
+
+    /// Waits until the other end is closed; what was said before stays to be read. False when
+    /// the time is up.
+    pub(crate) fn await_end(&self, time: Duration) -> io::Result<bool> {
         // No event asked for: hang-up and errors are always reported.
-        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
-        loop {
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => {}
-                other => return Ok(other.map(drop)?),
-            }
+        self.await_event(PollFlags::empty(), time)
+    }
+
+    fn await_event(&self, event: PollFlags, time: Duration) -> io::Result<bool> {
+        let time = Timespec::try_from(time).map_err(io::Error::other)?;
+        let mut fds = [PollFd::new(&self.0, event)];
+        match poll(&mut fds, Some(&time)) {
+            Err(Errno::INTR) => Ok(false),
+            other => Ok(other? > 0),
         }
     }
 

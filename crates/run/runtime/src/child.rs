@@ -3,10 +3,9 @@
 //! It runs with the capabilities of the runtime until [`finish`] gives them up, it cannot be
 //! inspected (not dumpable), and each error is sent to the runtime, never printed.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use havre_sys::fsroot::Root;
 use havre_sys::{keyring, namespace, net, prctl, user};
@@ -48,11 +47,24 @@ pub(crate) struct Init<'a> {
     pub(crate) die_with_parent: bool,
 }
 
+impl Init<'_> {
+    /// The descriptors that the child needs, besides `channel`. Not the runtime's end of that:
+    /// while it is open in the child its end would never be seen.
+    pub(crate) fn descriptors(&self, channel: &Channel) -> Vec<RawFd> {
+        let joined = self.join.iter().map(|(_, fd)| fd.as_fd());
+        joined
+            .chain(self.cgroup.descriptors())
+            .chain(self.rootfs.descriptors())
+            .chain(self.streams.descriptors())
+            .chain(self.gate.descriptor())
+            .map(|fd| fd.as_raw_fd())
+            .chain([channel.number()])
+            .collect()
+    }
+}
+
 /// Becomes the container. Returns the exit status of a failure, for success does not return.
-pub(crate) fn main(init: &Init<'_>, channel: Channel, parent: &Cell<Option<Channel>>) -> i32 {
-    // The copy of the runtime's end: while it is open here its end would never be seen.
-    drop(parent.take());
-    let mut channel = channel;
+pub(crate) fn main(init: &Init<'_>, mut channel: Channel) -> i32 {
     match become_container(init, &mut channel) {
         Ok(never) => match never {},
         Err(error) => {

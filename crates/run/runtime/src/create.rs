@@ -1,11 +1,10 @@
 //! Making a container: plan, cgroup, clone, and the caller's handle of what came of it.
 
-use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use havre_cgroup::{Cgroup, Host};
-use havre_sys::process::{Child, CloneArgs, CloneFlags, clone3};
+use havre_sys::process::{Child, CloneArgs, CloneFlags, Keep, clone3};
 use oci_spec::runtime::{Hooks, Mount, MountBuilder, Spec};
 use rustix::process::Pid;
 
@@ -154,6 +153,8 @@ pub fn create_while(
             channel,
             &request.gate,
             &mut Attendant { init: &init },
+            // Its hooks may take their time.
+            None,
         )
     });
     match launched {
@@ -277,19 +278,18 @@ fn launch(init: &Init<'_>, join: &Joins) -> Result<(Child, Channel), RuntimeErro
         }
     }
     let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
-    let ours = Cell::new(Some(ours));
     let around = userns::ForChildren::enter(namespaces, join.pid.as_ref())?;
     let args = CloneArgs {
         cgroup: init.cgroup.birth,
+        keep: Some(Keep {
+            below: 3 + init.preserve_fds,
+            fds: &init.descriptors(&theirs),
+        }),
         ..CloneArgs::new(flags)
     };
-    let child = clone3(&args, || child::main(init, theirs, &ours));
+    let child = clone3(&args, || child::main(init, theirs));
     let left = around.leave();
     let child = child.step(|| "clone the container process".to_owned())?;
-    match (ours.take(), left) {
-        (Some(ours), Ok(())) => Ok((child, ours)),
-        // The child ends by itself when it finds nobody at the other end.
-        (_, Err(error)) => Err(error),
-        (None, Ok(())) => Err(RuntimeError::Died { how: String::new() }),
-    }
+    // After an error the child ends by itself, when it finds nobody at the other end.
+    left.map(|()| (child, ours))
 }

@@ -1,13 +1,13 @@
 //! Entering a container with another process, under the container's own confinement.
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use havre_cgroup::Cgroup;
 use havre_sys::fsroot::Root;
-use havre_sys::process::{Child, CloneArgs, CloneFlags, clone3};
+use havre_sys::process::{Child, CloneArgs, CloneFlags, Keep, clone3};
 use havre_sys::{namespace, prctl};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::Mode;
@@ -91,6 +91,24 @@ struct Joining<'a> {
     personality: Option<u32>,
 }
 
+impl Joining<'_> {
+    /// The descriptors that the child needs.
+    fn descriptors(&self, channel: &Channel) -> Vec<RawFd> {
+        let placement = self.cgroup.iter().flat_map(Placement::descriptors);
+        placement
+            .chain(self.request.stdio.streams().descriptors())
+            .chain(self.request.gate.for_child().descriptor())
+            .chain([self.init.as_fd()])
+            .map(|fd| fd.as_raw_fd())
+            .chain([channel.number()])
+            .collect()
+    }
+}
+
+/// How long a process that enters may be silent while it sets itself up: what it meets in the
+/// container, such as a file system that does not answer, must not hold the caller for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Makes a process in the container up to its gate.
 pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
     let linux = request.spec.linux().as_ref();
@@ -120,11 +138,7 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
         personality: container.personality,
     };
     let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
-    let ours = Cell::new(Some(ours));
-    let child = clone_into(&joining, has(Kind::Pid), theirs, &ours)?;
-    let Some(ours) = ours.take() else {
-        return Err(RuntimeError::Died { how: String::new() });
-    };
+    let child = clone_into(&joining, has(Kind::Pid), theirs)?;
     Launched::attend(
         child,
         ours,
@@ -132,6 +146,7 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
         &mut Nothing {
             terminal: plan.terminal,
         },
+        Some(PATIENCE),
     )
     .map(ExecChild)
 }
@@ -162,9 +177,16 @@ fn clone_into(
     joining: &Joining<'_>,
     pid_namespace: bool,
     theirs: Channel,
-    ours: &Cell<Option<Channel>>,
 ) -> Result<Child, RuntimeError> {
-    let mut args = CloneArgs::new(CloneFlags::NONE);
+    let mut args = CloneArgs {
+        // From its first moment the child is in the container's PID namespace, where a process
+        // with CAP_SYS_PTRACE can look into it (CVE-2016-9962).
+        keep: Some(Keep {
+            below: 3 + joining.request.preserve_fds,
+            fds: &joining.descriptors(&theirs),
+        }),
+        ..CloneArgs::new(CloneFlags::NONE)
+    };
     if let Some(placement) = &joining.cgroup {
         args.cgroup = placement.birth;
     }
@@ -177,7 +199,7 @@ fn clone_into(
             .step(describe)?;
         back = Some(own);
     }
-    let child = clone3(&args, || main(joining, theirs, ours));
+    let child = clone3(&args, || main(joining, theirs));
     if let Some(own) = back {
         namespace::enter(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
             .step(|| "return to the runtime's own PID namespace".to_owned())?;
@@ -185,9 +207,7 @@ fn clone_into(
     child.step(|| "clone the process".to_owned())
 }
 
-fn main(joining: &Joining<'_>, channel: Channel, parent: &Cell<Option<Channel>>) -> i32 {
-    drop(parent.take());
-    let mut channel = channel;
+fn main(joining: &Joining<'_>, mut channel: Channel) -> i32 {
     match enter(joining, &mut channel) {
         Ok(never) => match never {},
         Err(error) => {

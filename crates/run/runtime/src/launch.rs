@@ -3,8 +3,10 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use havre_sys::process::Child;
+use havre_sys::process::{Child, Exit};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 
 use crate::channel::{Channel, FromChild};
@@ -91,11 +93,19 @@ fn settled(channel: &Channel) -> Result<(), RuntimeError> {
     }
 }
 
+/// How often a child that says nothing is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a child that was killed is waited for. One that the kernel holds is left to whoever
+/// reaps the orphans.
+const REAP: Duration = Duration::from_secs(2);
+
 /// A child that was cloned and is being talked to.
 #[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) child: Child,
     pub(crate) console: Option<OwnedFd>,
+    /// How long the child may be silent while it sets itself up.
+    patience: Option<Duration>,
     /// Open while the child waits at a gate that the caller holds.
     channel: Option<Channel>,
 }
@@ -134,10 +144,12 @@ impl Launched {
         channel: Channel,
         gate: &Gate,
         attend: &mut dyn Attend,
+        patience: Option<Duration>,
     ) -> Result<Self, RuntimeError> {
         let mut launched = Self {
             child,
             console: None,
+            patience,
             channel: None,
         };
         match launched.talk(&channel, gate, attend) {
@@ -161,11 +173,11 @@ impl Launched {
         let describe = || "talk with the container process".to_owned();
         if matches!(gate, Gate::Open) && !attend.is_needed() {
             // All that it says is read at the end, which saves waking up for each word.
-            channel.await_end().step(describe)?;
+            self.watch(|time| channel.await_end(time))?;
         }
         let mut ready = false;
         loop {
-            match channel.hear().step(describe)? {
+            match self.hear(channel)? {
                 FromChild::NeedMappings => {
                     attend.mappings(self.child.pid)?;
                     channel.go().step(describe)?;
@@ -184,14 +196,49 @@ impl Launched {
         }
     }
 
+    /// The next word of the child.
+    fn hear(&self, channel: &Channel) -> Result<FromChild, RuntimeError> {
+        self.watch(|time| channel.await_word(time))?;
+        channel
+            .hear()
+            .step(|| "talk with the container process".to_owned())
+    }
+
+    /// Waits by `wait`, but not for a child that cannot go on: the processes of a PID namespace
+    /// that it entered can stop it (SIGSTOP asks only for the same user), and a caller that
+    /// waited for it would be held by the container.
+    fn watch(&self, wait: impl Fn(Duration) -> io::Result<bool>) -> Result<(), RuntimeError> {
+        let describe = || "wait for the set-up of the container process".to_owned();
+        let begun = Instant::now();
+        while !wait(LOOK).step(describe)? {
+            let held = if self.child.is_stopped().step(describe)? {
+                "it was stopped"
+            } else if self.patience.is_some_and(|limit| begun.elapsed() > limit) {
+                "it takes too long"
+            } else {
+                continue;
+            };
+            return Err(io::Error::new(io::ErrorKind::TimedOut, held)).step(describe);
+        }
+        Ok(())
+    }
+
+    /// Reaps the child, which has ended or was killed; none if the kernel holds it.
+    fn reap(&self) -> Option<Exit> {
+        let mut fds = [PollFd::new(&self.child.pidfd, PollFlags::IN)];
+        let time = Timespec::try_from(REAP).ok()?;
+        poll(&mut fds, Some(&time)).ok()?;
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Ends and reaps the child; fills in how it ended if that is all there is to say.
     fn end_after(&self, error: RuntimeError) -> RuntimeError {
         let died = matches!(error, RuntimeError::Died { .. });
         if !died && self.child.kill(Signal::KILL).is_err() {
             // It is gone already; reaping below tells no more.
         }
-        match (self.child.wait(), died) {
-            (Ok(exit), true) => RuntimeError::Died {
+        match (self.reap(), died) {
+            (Some(exit), true) => RuntimeError::Died {
                 how: format!("exit status {}", exit.status()),
             },
             (_, _) => error,
@@ -206,6 +253,11 @@ impl Launched {
             });
         };
         channel.go().step(|| "start the process".to_owned())?;
+        if let Err(error) = self.watch(|time| channel.await_word(time)) {
+            // The caller reaps it, as after every failure of a start.
+            drop(self.child.kill(Signal::KILL));
+            return Err(error);
+        }
         settled(&channel)
     }
 

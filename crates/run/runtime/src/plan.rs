@@ -246,7 +246,11 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
         if linux.intel_rdt().is_some() {
             return refuse("resource control by Intel RDT (linux.intelRdt)");
         }
-        if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
+        if linux
+            .mount_label()
+            .as_ref()
+            .is_some_and(|label| !label.is_empty())
+        {
             return refuse("an SELinux label for mounts (linux.mountLabel)");
         }
         if linux.memory_policy().is_some() {

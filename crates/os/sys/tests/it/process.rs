@@ -1,10 +1,11 @@
 //! clone3, exec, and how children end.
 
-use std::fs::read_to_string;
+use std::fs::{read_link, read_to_string};
 use std::io::{Read as _, Write as _, pipe};
+use std::os::fd::AsRawFd as _;
 
 use havre_sys::process::{
-    CloneArgs, CloneFlags, Exit, PANIC_STATUS, clone3, ensure_single_threaded, exec, fexec,
+    CloneArgs, CloneFlags, Exit, Keep, PANIC_STATUS, clone3, ensure_single_threaded, exec, fexec,
 };
 use havre_sys::testing::in_child;
 use rustix::fs::{Mode, OFlags, open};
@@ -140,4 +141,35 @@ fn a_failed_child_reports_its_message() {
         .expect("a text");
     assert!(text.contains("the reason 5"), "{text}");
     std::io::stdout().flush().expect("stdout");
+}
+
+#[test]
+fn a_child_keeps_only_the_descriptors_it_is_given() {
+    in_child(|| {
+        let pipes: Vec<_> = (0..4).map(|_| pipe().expect("a pipe")).collect();
+        let number = |end: usize| pipes[end].1.as_raw_fd();
+        // Out of order, and one that is below the limit anyway.
+        let fds = [number(3), number(1), 2];
+        let args = CloneArgs {
+            keep: Some(Keep {
+                below: 3,
+                fds: &fds,
+            }),
+            ..CloneArgs::new(CloneFlags::NONE)
+        };
+        let child = clone3(&args, || {
+            let open = (0..200).filter(|fd| read_link(format!("/proc/self/fd/{fd}")).is_ok());
+            let mut wanted = vec![0, 1, 2, number(1), number(3)];
+            wanted.sort_unstable();
+            i32::from(open.collect::<Vec<_>>() != wanted)
+        })
+        .expect("clone3 works");
+        assert_eq!(child.wait().expect("it ends"), Exit::Code(0));
+        // The caller's own are as before.
+        assert!(
+            pipes
+                .iter()
+                .all(|(reader, _)| rustix::io::fcntl_getfd(reader).is_ok())
+        );
+    });
 }

@@ -45,12 +45,35 @@ pub(crate) enum Streams<'a> {
     Inherit,
 }
 
+impl<'a> Streams<'a> {
+    pub(crate) fn descriptors(self) -> impl Iterator<Item = BorrowedFd<'a>> {
+        let fds = match self {
+            Self::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => Some([stdin, stdout, stderr]),
+            Self::Inherit => None,
+        };
+        fds.into_iter().flatten()
+    }
+}
+
 /// What the process waits for before it executes its program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Gate<'a> {
     Open,
     Channel,
     Listener(BorrowedFd<'a>),
+}
+
+impl<'a> Gate<'a> {
+    pub(crate) const fn descriptor(self) -> Option<BorrowedFd<'a>> {
+        match self {
+            Self::Open | Self::Channel => None,
+            Self::Listener(listener) => Some(listener),
+        }
+    }
 }
 
 /// Files for the label of a security module, opened while `/proc` is the host's.
@@ -123,7 +146,8 @@ impl Finish<'_> {
         fd::close_range_cloexec(3 + self.preserve_fds)
             .step(|| "mark the descriptors close-on-exec".to_owned())?;
         if self.die_with_parent {
-            // Changes of identity clear it, so it comes after them.
+            // Changes of identity clear it, so it comes after them. So does the execution of a
+            // set-user-id program: whoever finds the caller dead must end the cgroup anyway.
             set_parent_process_death_signal(Some(Signal::KILL))
                 .step(|| "tie the process to its parent".to_owned())?;
         }

@@ -50,6 +50,16 @@ pub(crate) enum RootTree {
 }
 
 impl Sources {
+    /// The descriptors that the child needs.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let layers = self.root.iter().filter_map(|tree| match tree {
+            RootTree::Ready(fd) => Some(fd),
+            RootTree::Legacy(_) => None,
+        });
+        let made = self.mounts.iter().chain(&self.devices).flatten();
+        layers.chain(made).chain([&self.null]).map(OwnedFd::as_fd)
+    }
+
     /// Prepares in the runtime, before the clone.
     pub(crate) fn prepare(plan: &Plan, root_mounts: &[MountStep]) -> Result<Self, RuntimeError> {
         let mut root = Vec::new();

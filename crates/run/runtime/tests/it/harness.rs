@@ -52,6 +52,8 @@ pub(crate) struct Outcome {
     /// The exit status, or the error with its causes.
     pub(crate) result: Result<i32, String>,
     pub(crate) output: String,
+    /// Where the descriptors of the process led while it waited to be started.
+    pub(crate) at_gate: String,
     /// Of each process that entered, in order.
     pub(crate) execs: Vec<Result<(i32, String), String>>,
 }
@@ -163,6 +165,7 @@ impl Bundle {
         Outcome {
             result,
             output: read("out"),
+            at_gate: read("gate"),
             execs,
         }
     }
@@ -182,6 +185,7 @@ impl Bundle {
             die_with_parent: true,
         })
         .map_err(|e| chain(&e))?;
+        fs::write(self.path().join("gate"), descriptors(container.pid())).unwrap();
         let started = container.start().map_err(|e| chain(&e));
         if started.is_ok() {
             for (index, process) in processes.iter().enumerate() {
@@ -260,6 +264,15 @@ impl Bundle {
             .unwrap()
             .any(|entry| entry.unwrap().path().join(&self.id).exists())
     }
+}
+
+/// What the descriptors of a process are, one on each line.
+fn descriptors(pid: rustix::process::Pid) -> String {
+    let dir = format!("/proc/{}/fd", pid.as_raw_pid());
+    let links = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
+    links.map(|link| format!("{}\n", link.display())).collect()
 }
 
 fn parse(report: &str) -> Result<i32, String> {

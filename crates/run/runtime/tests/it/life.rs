@@ -20,7 +20,10 @@ fn a_program_that_is_missing_is_named_when_the_container_is_made() {
             json!(["/etc/text"]),
             "exec: \"/etc/text\": permission denied",
         ),
-        (json!(["/etc"]), "exec: \"/etc\": is a directory"),
+        (
+            json!(["/etc"]),
+            "exec: \"/etc\": is a directory: permission denied",
+        ),
     ] {
         let mut bundle = Bundle::new("");
         fs::write(bundle.rootfs().join("etc/text"), "x").unwrap();

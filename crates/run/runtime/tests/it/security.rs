@@ -317,3 +317,37 @@ fn the_hosts_cgroups_are_neither_seen_nor_written() {
     assert!(!text.contains("/sys/fs/cgroup/memory/"), "{text}");
     assert!(!bundle.cgroup_left());
 }
+
+// === R04: a process that enters is in the hands of those inside ===
+
+#[test]
+fn what_the_caller_has_open_is_closed_long_before_the_program_runs() {
+    // A caller has connections and pipes of other processes, which must neither be found by who
+    // looks into the container's process nor be kept from ending by it.
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let name =
+        |fd: &std::os::fd::OwnedFd| format!("pipe:[{}]\n", rustix::fs::fstat(fd).unwrap().st_ino);
+    let outcome = Bundle::new("true").run();
+    outcome.ok();
+    assert!(outcome.at_gate.contains("/dev/null\n"), "{outcome:?}");
+    assert!(!outcome.at_gate.contains(&name(&reader)), "{outcome:?}");
+    assert!(!outcome.at_gate.contains(&name(&writer)), "{outcome:?}");
+}
+
+#[test]
+fn a_container_that_stops_those_who_enter_holds_nobody() {
+    // Needs no capability: root of the container is the same user as the process that enters.
+    // Now and then all may go on, so that a program that got as far as running ends.
+    let script = "i=0; while :; do kill -STOP -1; i=$((i+1)); \
+                  test $i = 100000 && i=0 && kill -CONT -1; done";
+    let outcome = Bundle::new(script).run_with(&vec![process("true"); 8], &|| {});
+    assert_eq!(outcome.result, Ok(137), "{outcome:?}");
+    let stopped = |exec: &&Result<(i32, String), String>| {
+        exec.as_ref()
+            .is_err_and(|error| error.ends_with("it was stopped"))
+    };
+    assert!(
+        outcome.execs.iter().filter(stopped).count() > 0,
+        "{outcome:?}"
+    );
+}
