@@ -36,7 +36,10 @@ pub(super) async fn version(app: &mut App, matches: &Matches) -> Outcome {
     let text = if format.is_empty() {
         tabwriter::align(&page(server), 20, 1)
     } else {
-        let value = json!({"Client": client(server), "Server": server});
+        let mut value = json!({"Client": client(server), "Server": server});
+        if format != "{{json .}}" {
+            value.as_object_mut().into_iter().flatten().for_each(|(_, side)| go_names(side));
+        }
         template
             .render(&value)
             .map_err(|error| Failure::new(error.to_string()))?
@@ -44,6 +47,15 @@ pub(super) async fn version(app: &mut App, matches: &Matches) -> Outcome {
     };
     app.ui.print(&safe_lines(&text));
     answer.map(drop).map_err(Failure::from)
+}
+
+/// Templates name the fields of Docker's structures, which differ from the JSON in one place.
+fn go_names(side: &mut Value) {
+    if let Some(fields) = side.as_object_mut()
+        && let Some(version) = fields.remove("ApiVersion")
+    {
+        fields.insert("APIVersion".to_owned(), version);
+    }
 }
 
 fn client(server: Option<&SystemVersion>) -> Value {
