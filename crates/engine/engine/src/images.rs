@@ -105,7 +105,7 @@ impl Images for Engine {
 }
 
 /// Runs what blocks on its own thread.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> ApiResult<T> + Send + 'static,
 ) -> ApiResult<T> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -168,17 +168,32 @@ fn named(name: &Reference, pattern: &str) -> bool {
         || glob(pattern.as_bytes(), name.familiar_name().as_bytes())
 }
 
-/// `*` and `?` match anything but a slash.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            glob(rest, text)
-                || text.split_first().is_some_and(|(c, tail)| *c != b'/' && glob(pattern, tail))
+/// `*` and `?` match anything but a slash. Only the last star is tried again: an earlier one cannot help where it
+/// fails, so that no pattern takes longer than pattern times text.
+fn glob(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => return true,
+            (Some((b'*', rest)), _) => {
+                star = Some((rest, text));
+                pattern = rest;
+                continue;
+            }
+            (Some((p, rest)), Some((c, tail))) if p == c || (*p == b'?' && *c != b'/') => {
+                (pattern, text) = (rest, tail);
+                continue;
+            }
+            (None, Some(_)) | (Some(_), _) => {}
         }
-        (Some((b'?', rest)), Some((c, tail))) => *c != b'/' && glob(rest, tail),
-        (Some((p, rest)), Some((c, tail))) => p == c && glob(rest, tail),
-        (None, Some(_)) | (Some(_), None) => false,
+        // The star takes one more, and what follows it begins anew.
+        let Some((rest, from)) = star else { return false };
+        let Some((c, tail)) = from.split_first() else { return false };
+        if *c == b'/' {
+            return false;
+        }
+        star = Some((rest, tail));
+        (pattern, text) = (rest, tail);
     }
 }
 
@@ -274,6 +289,11 @@ mod tests {
             ("host:5000/*", "host:5000/a", true),
             ("b?sybox", "busybox", true),
             ("busy", "busybox", false),
+            ("*x", "busybox", true),
+            ("*b*x:?", "busybox:1", true),
+            ("*/*b", "host/bb", true),
+            ("h*b", "host/b", false),
+            ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "host:5000/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
         ] {
             let name = Reference::parse_normalized(text).unwrap();
             assert_eq!(named(&name, pattern), yes, "{pattern} {text}");
