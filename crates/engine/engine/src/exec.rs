@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use havre_api_traits::{
@@ -11,6 +12,7 @@ use havre_engine_types::{ExecCreateRequest, ExecInspect, ExecProcessConfig};
 use havre_shim_proto::attach::AttachRequest;
 use havre_types::{ContainerId, ExecId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::container::{Container, View};
 use crate::engine::{Engine, Shared};
@@ -18,6 +20,9 @@ use crate::error::{internal, not_running};
 use crate::plan::{self, Inputs, Modes};
 use crate::shim::{RootMount, Shim};
 use crate::state::Status;
+
+/// How long the exit code of one can be asked for; Docker keeps it five to ten minutes.
+const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 
 /// All exec processes of this run of the engine.
 #[derive(Debug, Default)]
@@ -43,6 +48,15 @@ struct State {
     running: bool,
     pid: u32,
     exit_code: Option<i64>,
+    ended: Option<Instant>,
+}
+
+impl State {
+    fn end(&mut self, code: i64) {
+        self.running = false;
+        self.exit_code = Some(code);
+        self.ended = Some(Instant::now());
+    }
 }
 
 impl Store {
@@ -67,9 +81,12 @@ impl Store {
         (!ids.is_empty()).then_some(ids)
     }
 
-    /// Forgets the processes of containers that are gone.
-    fn prune(&self, shared: &Shared) {
-        self.lock().retain(|_, exec| shared.registry.get(&exec.container).is_some());
+    /// Forgets the processes of containers that are gone, and those that ended long ago.
+    fn prune(&self, exists: impl Fn(&ContainerId) -> bool) {
+        self.lock().retain(|_, exec| {
+            let ended = exec.state.borrow().ended;
+            ended.is_none_or(|at| at.elapsed() < REMEMBERED) && exists(&exec.container)
+        });
     }
 }
 
@@ -84,7 +101,7 @@ impl Execs for Engine {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
         let id = ExecId::from_bytes(bytes);
-        self.shared.execs.prune(&self.shared);
+        self.shared.execs.prune(|container| self.shared.registry.get(container).is_some());
         let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&container));
         let planned = tokio::task::spawn_blocking(move || {
             process(&shared, &owner, &request).map(|process| (request, process))
@@ -191,7 +208,7 @@ impl Engine {
                     128 => 126,
                     known => known,
                 };
-                exec.state.send_modify(|state| state.exit_code = Some(code));
+                exec.state.send_modify(|state| state.end(code));
                 // The shim may never have known it.
                 shim.delete(exec.id.as_str()).await.ok();
                 Err(ApiError::new(err.kind, format!("OCI runtime exec failed: {}", err.message)))
@@ -255,10 +272,7 @@ impl Engine {
                 code = shim.exec_exit(exec.id.as_str()) => code,
                 () = stopping.cancelled() => return,
             };
-            exec.state.send_modify(|state| {
-                state.running = false;
-                state.exit_code = Some(code);
-            });
+            exec.state.send_modify(|state| state.end(code));
             engine.announce(&container, "exec_die", &exec.id, Some(code));
             // With its container everything of it is gone.
             shim.delete(exec.id.as_str()).await.ok();
@@ -330,4 +344,34 @@ fn process(shared: &Shared, container: &Container, request: &ExecCreateRequest) 
     };
     let process = plan::exec(inputs, request)?;
     serde_json::to_vec(&process).map_err(|err| internal("failed to write the process", &err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ended_is_forgotten_in_time() {
+        let store = Store::default();
+        let container = ContainerId::from_bytes([1; 32]);
+        let ids = [ExecId::from_bytes([2; 32]), ExecId::from_bytes([3; 32])];
+        for id in &ids {
+            let exec = Exec {
+                id: id.clone(),
+                container: container.clone(),
+                request: ExecCreateRequest::default(),
+                process: Vec::new(),
+                state: watch::Sender::new(State::default()),
+            };
+            store.lock().insert(id.clone(), Arc::new(exec));
+        }
+        store.find(ids[0].as_str()).unwrap().state.send_modify(|state| state.end(0));
+        store.prune(|_| true);
+        assert_eq!(store.lock().len(), 2, "the exit code can still be asked for");
+        tokio::time::advance(REMEMBERED).await;
+        store.prune(|_| true);
+        assert!(store.find(ids[0].as_str()).is_err() && store.find(ids[1].as_str()).is_ok());
+        store.prune(|_| false);
+        assert!(store.lock().is_empty());
+    }
 }
