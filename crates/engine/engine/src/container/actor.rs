@@ -89,7 +89,6 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         shared: Arc::clone(shared),
         container: Arc::clone(&container),
         fixed: record.fixed,
-        state: record.state,
         shim,
         view,
         commands,
@@ -98,9 +97,11 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         policy,
         back_off: BackOff::default(),
         restart_at: None,
-        no_restart: false,
+        // The former engine may have been asked to end it and not have seen the end.
+        no_restart: record.state.stopped_by_user && policy != Policy::Always,
         keep: false,
         cleanup: None,
+        state: record.state,
     };
     shared.registry.insert(&container);
     match beginning {
@@ -146,8 +147,8 @@ impl Actor {
                 reply.send(result).ok();
             }
             Command::EndedByUser { then, reply } => {
-                self.keep = then == AfterEnd::Keep;
                 let running = self.ended_by_user();
+                self.keep = running && then == AfterEnd::Keep;
                 reply.send(running).ok();
             }
             Command::Remove { force, reply } => {

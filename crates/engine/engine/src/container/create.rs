@@ -12,6 +12,7 @@ use super::launch::missing_source;
 use super::record::{Fixed, KIND, Record, State};
 use crate::engine::Shared;
 use crate::error::internal;
+use crate::images::blocking;
 use crate::plan::{self, HostFacts, MountKind};
 use crate::{host, names};
 
@@ -25,7 +26,7 @@ pub(crate) async fn create(
     if let Some(name) = &name {
         names::check(name)?;
     }
-    let mut host_config = request.host_config.unwrap_or_default();
+    let host_config = request.host_config.unwrap_or_default();
     if request.config.image.is_empty() {
         return Err(ApiError::invalid("no image specified"));
     }
@@ -33,7 +34,8 @@ pub(crate) async fn create(
     check_platform(&platform, &image.config, &request.config.image)?;
     let config = plan::merge(request.config, &image.config)?;
     let mut warnings = plan::check(&config, &host_config, &image.config, &shared.facts)?;
-    check_sources(&host_config)?;
+    // A file system that hangs holds up nobody else.
+    let mut host_config = blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
     warnings.extend(unavailable(request.networking_config.as_ref())?);
     settle(&mut host_config, &shared.facts)?;
 
@@ -60,6 +62,8 @@ pub(crate) async fn create(
         shared.registry.names.release(&name, &id);
         return Err(err);
     }
+    // Only what exists is announced, and before anybody can start it.
+    shared.announce(&record.fixed, "create", &[]);
     actor::spawn(shared, record, Beginning::AtRest);
     Ok(ContainerCreateResponse { id: id.to_string(), warnings })
 }
@@ -80,7 +84,6 @@ async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) ->
     let made = made.await.map_err(|err| internal("failed to prepare the container", &err));
     let written = match made.and_then(|made| made) {
         Ok(layer) => {
-            shared.announce(&record.fixed, "create", &[]);
             let batch = havre_meta::Batch::new().put(KIND, id.as_str(), body);
             let record = shared.meta.write(shared.bus.save(batch)).await;
             record.and(layer.await).map_err(|err| internal("failed to write the record", &err))

@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use super::registry::Container;
 use crate::engine::Shared;
 use crate::error::{classified, internal};
+use crate::images::blocking;
 use crate::state::Status;
 
 /// Entries read at once, and in flight to one client.
 const BATCH: usize = 256;
 
 /// Opens the log. Reading goes on in a task that ends with the client.
-pub(super) fn open(
+pub(super) async fn open(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
     options: LogOptions,
@@ -37,8 +38,11 @@ pub(super) fn open(
         follow: options.follow,
     };
     let path = shared.places.log(&fixed.id);
-    let reader =
-        Reader::open(&path, read).map_err(|err| classified("failed to read the log", &err))?;
+    // Finding the last lines of a long log takes time.
+    let reader = blocking(move || {
+        Reader::open(&path, read).map_err(|err| classified("failed to read the log", &err))
+    });
+    let reader = reader.await?;
     let (sender, entries) = mpsc::channel(BATCH);
     let following = Following {
         container: Arc::clone(container),

@@ -1,6 +1,6 @@
 //! What the API asks of containers. Waiting happens here, in the caller's task, never in an actor.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +18,11 @@ use tokio::sync::oneshot;
 
 use super::actor::{AfterEnd, Command};
 use super::record::State;
-use super::registry::Container;
+use super::registry::{Container, View};
 use super::{inspect, list, logs};
 use crate::engine::{Engine, Shared};
 use crate::error::not_running;
+use crate::images::blocking;
 use crate::signal;
 use crate::state::Status;
 
@@ -47,7 +48,7 @@ impl Containers for Engine {
 
     async fn stop(&self, id: &str, how: StopOptions) -> ApiResult<()> {
         let container = self.shared.registry.find(id)?;
-        if !container.now().state.status.is_running() {
+        if !settled(&container).await.state.status.is_running() {
             return Err(ApiError::not_modified());
         }
         stop(&self.shared, &container, &how, AfterEnd::AsConfigured).await
@@ -55,7 +56,7 @@ impl Containers for Engine {
 
     async fn restart(&self, id: &str, how: StopOptions) -> ApiResult<()> {
         let container = self.shared.registry.find(id)?;
-        if container.now().state.status.is_running() {
+        if settled(&container).await.state.status.is_running() {
             stop(&self.shared, &container, &how, AfterEnd::Keep).await?;
         }
         match start(&container).await {
@@ -104,50 +105,76 @@ impl Containers for Engine {
 
     async fn logs(&self, id: &str, options: LogOptions) -> ApiResult<LogSession> {
         let container = self.shared.registry.find(id)?;
-        logs::open(&self.shared, &container, options)
+        logs::open(&self.shared, &container, options).await
     }
 
     async fn list(&self, query: ContainerList) -> ApiResult<Vec<ContainerSummary>> {
-        list::list(&self.shared, &query)
+        if !query.size {
+            return list::list(&self.shared, &query);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || list::list(&shared, &query)).await
     }
 
     async fn inspect(&self, id: &str, size: bool) -> ApiResult<ContainerInspect> {
         let container = self.shared.registry.find(id)?;
-        inspect::inspect(&self.shared, &container, size)
+        if !size {
+            return inspect::inspect(&self.shared, &container, size);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || inspect::inspect(&shared, &container, size)).await
     }
 
     async fn remove(&self, id: &str, how: RemoveContainer) -> ApiResult<()> {
         let container = self.shared.registry.find(id)?;
-        if how.force && container.now().state.status.has_process() {
-            match kill(&self.shared, &container, signal::KILL).await {
-                // It ended by itself meanwhile, and may be gone by its own `--rm`.
-                Err(err) if container.now().state.status.has_process() => return Err(err),
-                _ => {}
+        loop {
+            if how.force && settled(&container).await.state.status.has_process() {
+                match kill(&self.shared, &container, signal::KILL).await {
+                    // It ended by itself meanwhile, and may be gone by its own `--rm`.
+                    Err(err) if container.now().state.status.has_process() => return Err(err),
+                    _ => {}
+                }
+            }
+            let (reply, answer) = oneshot::channel();
+            let removed = match send(&container, Command::Remove { force: how.force, reply }) {
+                Ok(()) => answer.await.unwrap_or_else(|_gone| Err(gone(&container))),
+                Err(err) => Err(err),
+            };
+            match removed {
+                Err(_) if container.now().state.removed => return Ok(()),
+                // Somebody started it between the two.
+                Err(_) if how.force && container.now().state.status.has_process() => {}
+                other => return other,
             }
         }
-        if container.now().state.removed {
-            return Ok(());
-        }
-        let (reply, answer) = oneshot::channel();
-        send(&container, Command::Remove { force: how.force, reply })?;
-        // An actor that is gone has removed its container.
-        answer.await.unwrap_or(Ok(()))
     }
 }
 
 fn send(container: &Container, command: Command) -> ApiResult<()> {
-    container
-        .commands
-        .send(command)
-        .map_err(|_gone| crate::error::no_such_container(container.id().as_str()))
+    container.commands.send(command).map_err(|_closed| gone(container))
+}
+
+/// Nobody answers for the container: it was removed, or the engine stops.
+fn gone(container: &Container) -> ApiError {
+    if container.now().state.removed {
+        crate::error::no_such_container(container.id().as_str())
+    } else {
+        ApiError::new(ErrorKind::Unavailable, "the engine is stopping")
+    }
+}
+
+/// The container when no start is under way: who ends it must not miss a process that is just being made.
+async fn settled(container: &Container) -> Arc<View> {
+    let mut view = container.view.clone();
+    let seen = view.wait_for(|view| view.state.status != Status::Starting).await;
+    // A closed channel is a container that is gone, or an engine that stops.
+    seen.map_or_else(|_closed| container.now(), |view| Arc::clone(&view))
 }
 
 async fn start(container: &Container) -> ApiResult<()> {
     let (reply, answer) = oneshot::channel();
     send(container, Command::Start { reply })?;
-    answer.await.unwrap_or_else(|_gone| {
-        Err(crate::error::no_such_container(container.id().as_str()))
-    })
+    answer.await.unwrap_or_else(|_gone| Err(gone(container)))
 }
 
 /// Tells the actor that this end is wanted. False: there was no process.
@@ -213,7 +240,7 @@ async fn deliver(shared: &Shared, container: &Container, number: u32) -> ApiResu
 }
 
 async fn kill(shared: &Shared, container: &Arc<Container>, number: u32) -> ApiResult<()> {
-    let view = container.now();
+    let view = settled(container).await;
     if !view.state.status.is_running() {
         return Err(not_running(container.id().as_str()));
     }
@@ -234,7 +261,7 @@ async fn kill(shared: &Shared, container: &Arc<Container>, number: u32) -> ApiRe
 
 /// Registers a wait: the channel remembers what was seen from here on.
 fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
-    let mut view = container.view.clone();
+    let (container, mut view) = (Arc::clone(container), container.view.clone());
     let seen_exits = view.borrow_and_update().state.exits;
     Box::pin(async move {
         let reached = view.wait_for(|view| reached_by(condition, &view.state, seen_exits));
@@ -242,7 +269,7 @@ fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
         // A closed channel means that the actor is gone: removed, or the engine stops.
         let state = seen.unwrap_or_else(|| view.borrow().state.clone());
         if !reached_by(condition, &state, seen_exits) && !state.removed {
-            return Err(ApiError::new(ErrorKind::Unavailable, "the engine is stopping"));
+            return Err(gone(&container));
         }
         // Who waits for the removal has what it waited for, whatever became of the start.
         let failed_start = condition != WaitCondition::Removed
@@ -292,7 +319,7 @@ async fn attach(
     shared.announce(&container.fixed, "attach", &[]);
     let pending = if options.logs {
         let replay = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
-        let entries = logs::open(shared, container, replay)?.entries;
+        let entries = logs::open(shared, container, replay).await?.entries;
         let (tasks, shared, container) =
             (shared.tasks.clone(), Arc::clone(shared), Arc::clone(container));
         tasks.spawn(async move {
@@ -327,7 +354,9 @@ async fn connect_or_wait(
     if view.state.removed || shared.stopping.is_cancelled() {
         return;
     }
-    let mut waiting = container.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    waiting.retain(|other| !other.is_closed());
-    waiting.push(pending);
+    container.wait(pending);
+    // A start that came between takes those who wait after its process is shown, so one of both sees the client.
+    if let Some(shim) = &container.now().shim {
+        container.connect_waiting(shim).await;
+    }
 }

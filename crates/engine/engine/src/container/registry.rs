@@ -42,6 +42,22 @@ impl Container {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Leaves a client to the next start.
+    pub(crate) fn wait(&self, client: PendingAttach) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|other| !other.is_closed());
+        waiting.push(client);
+    }
+
+    /// Attaches those who wait. Whom it fails for learns it by the end of the stream.
+    pub(crate) async fn connect_waiting(&self, shim: &Shim) {
+        for waiting in self.take_waiting() {
+            if let Err(err) = waiting.connect(shim).await {
+                tracing::warn!(container = %self.id(), error = %err.message, "a client could not be attached");
+            }
+        }
+    }
+
     pub(crate) fn id(&self) -> &ContainerId {
         &self.fixed.id
     }

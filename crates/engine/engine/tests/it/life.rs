@@ -129,6 +129,20 @@ async fn events_come_in_order_and_can_be_asked_for_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_forced_removal_ends_what_is_just_being_started() {
+    let f = Fixture::new().await;
+    for _ in 0..3 {
+        f.create("racer", &["sleep", "1000"], HostConfig::default()).await;
+        let force = RemoveContainer { force: true, volumes: false };
+        let (started, removed) =
+            tokio::join!(f.containers.start("racer"), f.containers.remove("racer", force));
+        started.unwrap();
+        removed.unwrap();
+    }
+    f.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_in_use_stays() {
     let f = Fixture::new().await;
     f.create("user", &["true"], HostConfig::default()).await;
