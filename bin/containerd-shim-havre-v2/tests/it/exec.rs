@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use havre_shim_proto::task::{
-    ExecProcessRequest, ResizePtyRequest, StartRequest, StateRequest, TaskStatus,
+    ExecProcessRequest, PauseRequest, ResizePtyRequest, ResumeRequest, StartRequest, StateRequest,
+    TaskStatus, WaitRequest,
 };
 use havre_types::{Classify as _, ErrorKind};
 
@@ -162,6 +163,53 @@ fn children_that_keep_the_output_open_delay_the_answer_only_briefly() {
             begun.elapsed()
         );
         assert_eq!(within(read_all(reader)).await.0, b"before\nafter\n");
+        shim.kill("", 9).await;
+        shim.wait("").await;
+        shim.finish().await;
+    });
+}
+
+#[test]
+fn nothing_is_started_in_a_paused_container() {
+    run(async {
+        let shim = Shim::start("sleep 1000", Wish::default()).await;
+        shim.add("a", &["/bin/busybox", "true"], false).await;
+        let id = shim.id.clone();
+        shim.call(&PauseRequest { id: id.clone() }).await;
+        let start = StartRequest {
+            id: id.clone(),
+            exec_id: "a".to_owned(),
+        };
+        // The frozen process would never report, and the shim would wait for it.
+        let error = shim.try_call(&start).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        shim.call(&ResumeRequest { id }).await;
+        shim.call(&start).await;
+        assert_eq!(shim.wait("a").await.exit_status, 0);
+        shim.kill("", 9).await;
+        shim.wait("").await;
+        shim.finish().await;
+    });
+}
+
+#[test]
+fn who_is_attached_to_a_deleted_process_hears_nothing_of_the_next() {
+    run(async {
+        let shim = Shim::start("sleep 1000", Wish::default()).await;
+        shim.add("a", &["/bin/busybox", "true"], false).await;
+        let (reader, _writer) = shim.attach("a", false).await;
+        let request = WaitRequest {
+            id: shim.id.clone(),
+            exec_id: "a".to_owned(),
+        };
+        let (waited, ()) = tokio::join!(shim.try_call(&request), shim.delete("a"));
+        assert_eq!(waited.unwrap_err().kind(), ErrorKind::NotFound);
+        // It takes the place of the other in the table.
+        shim.add("b", &["/bin/sh", "-c", "echo secret"], false)
+            .await;
+        shim.start_process("b").await;
+        assert_eq!(shim.wait("b").await.exit_status, 0);
+        assert_eq!(read_all(reader).await, (Vec::new(), Vec::new()));
         shim.kill("", 9).await;
         shim.wait("").await;
         shim.finish().await;

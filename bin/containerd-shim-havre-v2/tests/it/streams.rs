@@ -261,3 +261,23 @@ fn strangers_on_the_attach_socket_do_no_harm() {
         shim.finish().await;
     });
 }
+
+#[test]
+fn a_terminal_that_is_opened_again_is_read_again() {
+    run(async {
+        // As an init system does: nobody has the terminal open for a while, then more comes than it holds.
+        let script = "exec </dev/null >/dev/null 2>&1; busybox sleep 1; \
+                      exec >/dev/console; busybox seq 30000; busybox sleep 1000";
+        let wish = Wish {
+            terminal: true,
+            ..Wish::default()
+        };
+        let shim = Shim::create(script, wish).await;
+        let (mut reader, _writer) = shim.attach("", false).await;
+        shim.start_process("").await;
+        read_until(&mut reader, "\n30000\r\n").await;
+        shim.kill("", 9).await;
+        shim.wait("").await;
+        shim.finish().await;
+    });
+}

@@ -19,6 +19,8 @@ use crate::stdio::{keeper, sink, source};
 
 /// Output that a client may leave unread before its process is held back.
 pub(crate) const OUTPUT_LIMIT: usize = 256 << 10;
+/// Reads of one client before others get their turn.
+const TURNS: usize = 16;
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,8 +198,17 @@ impl Server {
     }
 
     fn client_read(&mut self, at: usize) {
+        self.client_read_some(at, TURNS);
+        self.watch_client(at);
+    }
+
+    /// Reads so many times at most, so that a client that never pauses does not keep others waiting.
+    fn client_read_some(&mut self, at: usize, turns: usize) {
         let mut buffer = [0; 8192];
-        while self.may_read(at) {
+        for _ in 0..turns {
+            if !self.may_read(at) {
+                return;
+            }
             let Some(client) = self.clients.get(at) else {
                 return;
             };
@@ -209,12 +220,11 @@ impl Server {
                         return self.drop_client(at);
                     }
                 }
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(_) => return self.drop_client(at),
             }
         }
-        self.watch_client(at);
     }
 
     /// A client is not read further while its process does not take its input.
@@ -406,7 +416,8 @@ impl Server {
         });
         if let Some((at, _)) = sources.next() {
             drop(sources);
-            self.client_read(at);
+            self.client_read_some(at, usize::MAX);
+            self.watch_client(at);
         }
     }
 

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use havre_shim_proto::events::{ForwardRequest, METHOD_FORWARD, SERVICE, TaskEvent};
 use havre_shim_proto::frame::{Frame, FrameDecoder, FrameType};
 use havre_shim_proto::rpc::Request;
 use havre_types::Timestamp;
 use prost::Message as _;
-use rustix::io::Errno;
+use rustix::io::{self, Errno};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with,
+};
 
 use crate::buffer::Outbox;
 use crate::error::note;
@@ -19,6 +21,8 @@ use crate::server::Server;
 
 /// Events kept for a containerd that does not answer; older ones are given up.
 const PENDING: usize = 128;
+/// Bytes that may lie unsent before the connection is given up.
+const UNSENT: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -51,6 +55,14 @@ impl Server {
             },
         );
     }
+}
+
+/// Connects without waiting: a containerd that accepts nobody is refused, not waited for.
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect_to(&fd, &SocketAddrUnix::new(path)?)?;
+    Ok(fd)
 }
 
 impl Publisher {
@@ -92,35 +104,34 @@ impl Publisher {
         }
         self.pending.push_back((stream, bytes.clone()));
         match &mut self.connection {
-            Some(connection) => connection.outbox.push(&bytes),
-            None => self.connect(),
+            Some(connection) if connection.outbox.len() < UNSENT => connection.outbox.push(&bytes),
+            // It does not read: begins anew with what is worth keeping.
+            Some(_) | None => self.connect(),
         }
         self.flush(poll);
     }
 
     /// A new connection gets everything that is pending.
     fn connect(&mut self) {
-        let stream = UnixStream::connect(&self.address);
-        let stream = stream.and_then(|stream| {
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        });
-        match stream {
-            Ok(stream) => {
+        match connect(&self.address) {
+            Ok(fd) => {
                 let mut outbox = Outbox::default();
                 for (_, bytes) in &self.pending {
                     outbox.push(bytes);
                 }
                 self.connection = Some(Connection {
-                    fd: stream.into(),
+                    fd,
                     decoder: FrameDecoder::default(),
                     outbox,
                     interest: Interest::default(),
                 });
             }
-            Err(error) => note(&format!(
-                "failed to connect to containerd's events: {error}"
-            )),
+            Err(error) => {
+                self.connection = None;
+                note(&format!(
+                    "failed to connect to containerd's events: {error}"
+                ));
+            }
         }
     }
 
@@ -174,5 +185,38 @@ impl Publisher {
             &mut connection.interest,
             Some(wanted),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use havre_shim_proto::events::TaskPaused;
+
+    use super::*;
+
+    #[test]
+    fn a_containerd_that_does_not_read_costs_bounded_memory_and_no_time() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let path = dir.path().join("events");
+        // Accepts nobody: connections fill the queue of the socket, and then are refused.
+        let _listener = UnixListener::bind(&path).expect("a socket");
+        let poll = Poll::new().expect("epoll");
+        let mut publisher = Publisher::new(path);
+        let long = "x".repeat(4 << 10);
+        for _ in 0..100_000 {
+            let event = TaskPaused {
+                container_id: long.clone(),
+            };
+            let envelope = event.envelope("test", Timestamp::now().into());
+            let request = ForwardRequest {
+                envelope: Some(envelope),
+            };
+            publisher.publish(&poll, &request);
+        }
+        assert_eq!(publisher.pending.len(), PENDING);
+        let unsent = publisher.connection.map_or(0, |c| c.outbox.len());
+        assert!(unsent <= UNSENT + PENDING * 5000, "{unsent}");
     }
 }

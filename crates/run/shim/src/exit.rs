@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::error::{Failure, note};
-use crate::process::Exit;
+use crate::process::{Exit, Stage};
 use crate::server::Server;
 use crate::task::{INIT, Task};
 
@@ -71,6 +71,11 @@ impl Server {
 
     /// Everything of the process is taken over, or its time is up: records the exit and tells who waits.
     pub(crate) fn finish_process(&mut self, at: usize) {
+        let process = self.task.as_ref().and_then(|task| task.processes.get(at));
+        if process.is_none_or(|process| process.stage == Stage::Stopped) {
+            // Told already: its output may have ended before its time was up.
+            return;
+        }
         self.close_outputs(at);
         let Some(task) = &mut self.task else { return };
         if at == INIT {
@@ -80,7 +85,7 @@ impl Server {
         let Some(process) = task.processes.get_mut(at) else {
             return;
         };
-        process.stage = crate::process::Stage::Stopped;
+        process.stage = Stage::Stopped;
         process.drain_until = None;
         let waiters = std::mem::take(&mut process.waiters);
         let pid = process.pid_number();

@@ -76,13 +76,15 @@ impl Server {
         }
     }
 
-    fn close_input(&mut self, at: usize) {
-        if let Some(process) = self
+    pub(crate) fn close_input(&mut self, at: usize) {
+        let process = self
             .task
             .as_mut()
-            .and_then(|task| task.processes.get_mut(at))
-        {
-            process.input = None;
+            .and_then(|task| task.processes.get_mut(at));
+        if let Some(mut input) = process.and_then(|process| process.input.take()) {
+            // The other descriptor of a terminal would keep this one watched.
+            self.poll
+                .watch(&input.fd, Token::Stdin(at), &mut input.interest, None);
         }
         self.resume_clients(at);
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use havre_logs::Stream as LogStream;
 use havre_shim_proto::attach::Stream;
 use havre_types::Timestamp;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use crate::attach::OUTPUT_LIMIT;
@@ -105,6 +106,8 @@ impl Server {
                 Got::End => return self.output_ended(at, which),
             }
         }
+        // A terminal that nobody had open may be reported only once; there is more.
+        self.resume_output(at);
     }
 
     /// Moves one chunk.
@@ -174,12 +177,13 @@ impl Server {
             return;
         };
         if process.asked.terminal && process.stage != Stage::Draining {
-            // The master side stays: it is needed for resizing, and the process may open its terminal again. It
-            // is read once more at the end.
+            // The master side stays: it is needed for resizing, and a process (an init system, for one) may open
+            // its terminal again. Until then the hang-up is reported once only, not for ever.
             if let Some(output) = place {
                 let token = token(at, which);
+                let wanted = Some(READ | EventFlags::ET);
                 self.poll
-                    .watch(&output.fd, token, &mut output.interest, None);
+                    .watch(&output.fd, token, &mut output.interest, wanted);
             }
             return;
         }
@@ -200,8 +204,9 @@ impl Server {
         };
         process.stage = Stage::Draining;
         process.drain_until = Some(until);
-        process.input = None;
-        if process.outputs.iter().all(Option::is_none) {
+        let silent = process.outputs.iter().all(Option::is_none);
+        self.close_input(at);
+        if silent {
             return self.finish_process(at);
         }
         self.resume_output(at);

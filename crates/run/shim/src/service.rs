@@ -144,7 +144,7 @@ impl Server {
             }
             self.task = None;
         } else {
-            task.processes.remove(at);
+            self.forget(at);
         }
         self.publish(&TaskDelete {
             container_id: call.id.clone(),
@@ -156,6 +156,23 @@ impl Server {
         Ok(answer)
     }
 
+    /// Lets go of a process. Who still waits for one that was never started, or is attached to
+    /// it, must not be taken for a client of the next process of this number.
+    fn forget(&mut self, at: usize) {
+        self.release_clients(at);
+        let Some(process) = self
+            .task
+            .as_mut()
+            .and_then(|task| task.processes.remove(at))
+        else {
+            return;
+        };
+        for waiter in process.waiters {
+            let message = format!("process {} was deleted", process.asked.exec_id);
+            self.respond(waiter, Err(Failure::new(ErrorKind::NotFound, message)));
+        }
+    }
+
     /// A container that was made and never started is ended by its Delete.
     fn end_unstarted(&mut self, exec_id: &str) -> Result<(), Failure> {
         let process = self.task()?.process(exec_id)?;
@@ -163,6 +180,11 @@ impl Server {
             return Ok(());
         };
         let failed = |error| Failure::internal("end the process", error);
+        if self.task()?.paused {
+            // A frozen process of version 1 does not take even this signal.
+            self.resume()?;
+        }
+        let process = self.task()?.process(exec_id)?;
         process.kill(Signal::KILL).map_err(failed)?;
         let status = process.wait().map_err(failed)?;
         self.collected(pid, u32::try_from(status).ok());
@@ -224,11 +246,15 @@ impl Server {
             process.size = Some((rows, columns));
             return Ok(Empty {});
         }
-        let Some(terminal) = process.terminal() else {
+        if !process.asked.terminal {
             return Err(Failure::new(
                 ErrorKind::Conflict,
                 "the process has no terminal",
             ));
+        }
+        // A person may drag the window in the moment in which the process ends.
+        let Some(terminal) = process.terminal() else {
+            return Ok(Empty {});
         };
         let size = Winsize {
             ws_row: rows,

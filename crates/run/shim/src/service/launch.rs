@@ -121,6 +121,7 @@ impl Server {
 
     /// Ends and removes a container whose streams cannot be had.
     fn undo_create(&mut self) {
+        self.release_clients(INIT);
         let Some(task) = self.task.take() else { return };
         if let Some(Handle::Init(created)) =
             task.processes.get(INIT).and_then(|p| p.handle.as_ref())
@@ -177,6 +178,11 @@ impl Server {
         let task = self.task_mut()?;
         let at = task.find(&call.exec_id)?;
         let process = task.process(&call.exec_id)?;
+        if task.paused {
+            // The process would be frozen before it has executed its program, and we with it.
+            let message = format!("container {} is paused", task.id);
+            return Err(Failure::new(ErrorKind::Conflict, message));
+        }
         match (process.stage, at) {
             (Stage::Created, INIT) => self.start_init()?,
             (Stage::Added, _) => self.start_exec(at)?,
