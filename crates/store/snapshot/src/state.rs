@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use havre_meta::{Batch, Meta, Pending};
 use havre_types::Timestamp;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SnapshotError;
@@ -74,6 +76,7 @@ impl State {
             source,
         };
         fs_err::create_dir_all(root).map_err(failed)?;
+        spread(root).map_err(failed)?;
         let trash = Trash::open(root).map_err(failed)?;
         let mut numbers = numbered(root).map_err(failed)?;
         let mut table = Table {
@@ -396,4 +399,26 @@ fn cut_loose(table: &mut Table, lost: &mut Vec<String>) -> Vec<u64> {
         }
         lost.push(key);
     }
+}
+
+/// Tells ext4 that the snapshots have nothing to do with each other, so that it spreads them over
+/// the disk. Otherwise a new layer goes where a removed one was, and ext4, which does not give a
+/// freed inode away for some minutes, looks at each of them again for every file it makes: measured
+/// here, 51,000 files took four to five times as long after a removal.
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/ialloc.c> (`find_group_orlov`,
+/// `recently_deleted`)
+fn spread(root: &Path) -> io::Result<()> {
+    let directory = fs_err::File::open(root)?;
+    // Other file systems have no such flag; they are as fast without it.
+    if let Ok(flags) = ioctl_getflags(&directory)
+        && !flags.contains(IFlags::TOPDIR)
+        && let Err(errno) = ioctl_setflags(&directory, flags | IFlags::TOPDIR)
+        && !matches!(
+            errno,
+            Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::PERM
+        )
+    {
+        return Err(errno.into());
+    }
+    Ok(())
 }

@@ -3,10 +3,14 @@
 
 use havre_layer::{ApplyOptions, ExportOptions, apply, export_changes};
 use havre_snapshot::OverlayDriver;
+use rustix::fs::{IFlags, fstatfs, ioctl_getflags};
 
 use crate::drivers::overlay;
 use crate::mounting::mount;
 use crate::store::Store;
+
+/// `EXT4_SUPER_MAGIC` of linux/magic.h.
+const EXT4: i64 = 0xef53;
 
 #[test]
 fn mounts_have_the_form_of_containerd() {
@@ -88,4 +92,17 @@ fn two_hundred_layers_mount() {
     let run = mount(&*store.snapshots, "run");
     assert_eq!(run.names("").len(), 201);
     assert_eq!(run.read("same").as_deref(), Some("layer-199"));
+}
+
+#[test]
+fn snapshots_are_spread_over_the_disk_where_the_file_system_can() {
+    let store = Store::new(&overlay);
+    let root = fs_err::File::open(store.root()).unwrap();
+    let flags = ioctl_getflags(&root).unwrap();
+    let is_ext4 = fstatfs(&root).unwrap().f_type == EXT4;
+    assert_eq!(flags.contains(IFlags::TOPDIR), is_ext4, "{flags:?}");
+    // It is for the directories of snapshots, not for what is in them.
+    store.snapshots.prepare("one", None).unwrap();
+    let inner = ioctl_getflags(fs_err::File::open(store.root().join("1")).unwrap()).unwrap();
+    assert!(!inner.contains(IFlags::TOPDIR));
 }
