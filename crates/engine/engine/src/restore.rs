@@ -147,6 +147,8 @@ async fn examine(shared: &Shared, record: &Record) -> Found {
 async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Found {
     let connected = Shim::reconnect(id.clone(), bundle.to_owned()).await;
     let Ok(shim) = connected else {
+        // Nothing can be asked of it any more, if it still is there.
+        crate::shim::kill_left(id, bundle);
         return left_behind(record, bundle);
     };
     let shim = Arc::new(shim);
@@ -158,7 +160,7 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
                     Found::Running { shim, pid: state.pid, started: started_at(bundle) }
                 }
                 TaskStatus::Stopped => {
-                    let exit = shim.exit().await;
+                    let exit = shim.exit().await.unwrap_or_else(Exit::unseen);
                     shim.finish().await;
                     Found::Ended(exit)
                 }
@@ -239,10 +241,27 @@ fn sweep_cgroups(shared: &Shared, live: &BTreeSet<ContainerId>) {
         left.extend(names.filter_map(|name| ContainerId::parse(&name).ok()));
     }
     for id in left.difference(live) {
-        let Ok(cgroup) = Cgroup::open(&host, &parent.join(id.as_str())) else { continue };
-        if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
-            tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
-        }
+        sweep_cgroup(&host, &parent, id);
+    }
+}
+
+fn sweep_cgroup(host: &Host, parent: &Path, id: &ContainerId) {
+    let Ok(cgroup) = Cgroup::open(host, &parent.join(id.as_str())) else { return };
+    if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
+        tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
+    }
+}
+
+/// Ends what still runs in a container's cgroup and removes it: its shim could not.
+pub(crate) async fn end_group(shared: &Arc<Shared>, id: &ContainerId) {
+    let parent = Path::new("/").join(&shared.facts.cgroup_parent);
+    let id = id.clone();
+    let swept = tokio::task::spawn_blocking(move || match Host::detect() {
+        Ok(host) => sweep_cgroup(&host, &parent, &id),
+        Err(err) => tracing::warn!(container = %id, error = %err, "cgroups cannot be found"),
+    });
+    if let Err(err) = swept.await {
+        tracing::error!(error = %err, "sweep of a cgroup failed");
     }
 }
 

@@ -25,10 +25,18 @@ use tokio::sync::watch;
 
 use crate::container::{Exit, SHIM_DEADLINE};
 
+mod process;
+
+pub(crate) use process::kill_left;
+use process::Process;
+
+const PROGRAM: &str = "containerd-shim-havre-v2";
 const TASK_SOCKET: &str = "shim.sock";
 const ATTACH_SOCKET: &str = "attach.sock";
 /// How long attached clients may take to read the last output.
 const DRAIN: Duration = Duration::from_secs(10);
+/// A signal is delivered at once or not at all.
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Descriptors that the shim expects to be listening.
 const TASK_FD: i32 = 3;
 const ATTACH_FD: i32 = 4;
@@ -83,7 +91,7 @@ impl Launcher {
         let log = fs_err::File::create(bundle.join("shim.log"))?;
         let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
         let words = [
-            "containerd-shim-havre-v2",
+            PROGRAM,
             "serve",
             "--namespace",
             "havre",
@@ -102,8 +110,19 @@ impl Launcher {
             .fd(attach.as_fd(), ATTACH_FD)
             .new_session()
             .spawn()?;
-        fs_err::write(bundle.join("shim.pid"), child.pid.as_raw_nonzero().to_string())?;
+        let number = child.pid.as_raw_nonzero().to_string();
+        if let Err(err) = fs_err::write(bundle.join("shim.pid"), number) {
+            end(&child);
+            return Err(err);
+        }
         Ok(Started { id: id.clone(), bundle: bundle.to_owned(), child })
+    }
+}
+
+/// Ends a shim that has no container yet.
+fn end(child: &Child) {
+    if let Err(err) = child.kill(rustix::process::Signal::KILL).and_then(|()| child.wait()) {
+        tracing::warn!(error = %err, "a shim that is not needed does not end");
     }
 }
 
@@ -120,8 +139,7 @@ pub(crate) struct Shim {
     /// Sockets are reached through it, so that the length of the path never matters.
     dir: OwnedFd,
     client: TaskClient,
-    /// Ours to collect when this engine started it.
-    child: Option<Child>,
+    process: Process,
     /// Attached clients that still read.
     sessions: watch::Sender<usize>,
 }
@@ -139,16 +157,27 @@ impl Drop for Session {
 impl Shim {
     pub(crate) async fn connect(started: Started) -> io::Result<Self> {
         let Started { id, bundle, child } = started;
-        let mut shim = Self::reconnect(id, bundle).await?;
-        shim.child = Some(child);
-        Ok(shim)
+        let connected = Self::dial(id, bundle, Process::Unknown).await;
+        match connected {
+            Ok(shim) => Ok(Self { process: Process::Own(child), ..shim }),
+            Err(err) => {
+                end(&child);
+                Err(err)
+            }
+        }
     }
 
     /// Connects to the shim that an earlier engine started.
     pub(crate) async fn reconnect(id: ContainerId, bundle: PathBuf) -> io::Result<Self> {
+        let process = Process::find(&id, &bundle);
+        Self::dial(id, bundle, process).await
+    }
+
+    async fn dial(id: ContainerId, bundle: PathBuf, process: Process) -> io::Result<Self> {
         let dir = open_dir(&bundle)?;
         let stream = UnixStream::connect(through(&dir, TASK_SOCKET)).await?;
-        Ok(Self { id, bundle, dir, client: TaskClient::new(stream), child: None, sessions: watch::Sender::new(0) })
+        let (client, sessions) = (TaskClient::new(stream), watch::Sender::new(0));
+        Ok(Self { id, bundle, dir, client, process, sessions })
     }
 
     pub(crate) async fn create(&self, task: &CreateTask) -> ApiResult<u32> {
@@ -188,6 +217,7 @@ impl Shim {
         Ok(self.call(&request).await?.pid)
     }
 
+    /// Sends a signal. A shim that does not even answer to SIGKILL is ended itself, and its container with it.
     pub(crate) async fn kill(&self, exec: &str, signal: u32) -> ApiResult<()> {
         let request = KillRequest {
             id: self.id.to_string(),
@@ -195,7 +225,15 @@ impl Shim {
             signal,
             all: false,
         };
-        self.call(&request).await.map(|_| ())
+        let sent = self.call_within(SIGNAL_DEADLINE, &request).await.map(|_| ());
+        match sent {
+            Err(err) if signal == crate::signal::KILL && err.kind == ErrorKind::DeadlineExceeded => {
+                tracing::warn!(container = %self.id, "shim does not answer and is killed with its container");
+                self.process.kill();
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(crate) async fn state(&self) -> ApiResult<StateResponse> {
@@ -238,21 +276,25 @@ impl Shim {
         }
     }
 
-    /// Waits for the end of the container. The record on disk is the truth; without one the shim was killed, and
-    /// the container with it.
-    pub(crate) async fn exit(&self) -> Exit {
+    /// Waits for the end of the container. The record on disk is the truth; without one the shim was killed or
+    /// cannot be talked to: then it is ended, and who asked must see to the container's processes.
+    pub(crate) async fn exit(&self) -> Option<Exit> {
         let request = WaitRequest { id: self.id.to_string(), exec_id: String::new() };
         let answer = self.client.call(&request).await;
         if let Some(exit) = Exit::read(&self.bundle) {
-            return exit;
+            return Some(exit);
         }
         match answer {
-            Ok(answer) => Exit {
+            Ok(answer) => Some(Exit {
                 exit_status: answer.exit_status.into(),
                 exited_at: answer.exited_at.map_or_else(Timestamp::now, Into::into),
                 oom_killed: false,
-            },
-            Err(_gone) => Exit::unseen(),
+            }),
+            Err(err) => {
+                tracing::warn!(container = %self.id, error = %err, "shim is gone before its container");
+                self.process.kill();
+                None
+            }
         }
     }
 
@@ -261,7 +303,7 @@ impl Shim {
         request: &AttachRequest,
     ) -> ApiResult<(AttachReader, AttachWriter)> {
         let path = through(&self.dir, ATTACH_SOCKET);
-        let attached = deadline("attach", attach(&path, request)).await?;
+        let attached = deadline(SHIM_DEADLINE, "attach", attach(&path, request)).await?;
         attached.map_err(|err| ApiError::from_classified(&err))
     }
 
@@ -271,29 +313,37 @@ impl Shim {
         Session(self.sessions.clone())
     }
 
-    /// Frees the container, ends the shim and collects it. Never fails: what stays is swept at the next start.
-    pub(crate) async fn finish(&self) {
+    /// Frees the container, ends the shim and collects it. False: the shim did not free it, so that its cgroup and
+    /// what runs in it are left to the caller.
+    pub(crate) async fn finish(&self) -> bool {
         let mut sessions = self.sessions.subscribe();
         // A client that does not read for so long loses the rest; the log has it.
         tokio::time::timeout(DRAIN, sessions.wait_for(|count| *count == 0)).await.ok();
-        if let Err(err) = self.delete("").await {
+        let freed = self.delete("").await;
+        if let Err(err) = &freed {
             tracing::debug!(container = %self.id, error = %err.message, "shim had nothing to delete");
         }
         let request = ShutdownRequest { id: self.id.to_string(), now: true };
         if let Err(err) = self.call(&request).await {
             tracing::debug!(container = %self.id, error = %err.message, "shim was gone before its end");
+            self.process.kill();
         }
-        let Some(child) = &self.child else { return };
-        if deadline("shutdown", collect(child)).await.is_err() {
+        if let Process::Own(child) = &self.process
+            && deadline(SHIM_DEADLINE, "shutdown", collect(child)).await.is_err()
+        {
             tracing::warn!(container = %self.id, "shim does not end and is killed");
-            // It may have ended in this moment; then there is nothing to kill.
-            child.kill(rustix::process::Signal::KILL).ok();
+            self.process.kill();
             collect(child).await;
         }
+        freed.is_ok()
     }
 
     async fn call<R: TaskRequest>(&self, request: &R) -> ApiResult<R::Response> {
-        let answer = deadline(R::METHOD, self.client.call(request)).await?;
+        self.call_within(SHIM_DEADLINE, request).await
+    }
+
+    async fn call_within<R: TaskRequest>(&self, limit: Duration, request: &R) -> ApiResult<R::Response> {
+        let answer = deadline(limit, R::METHOD, self.client.call(request)).await?;
         answer.map_err(|err| match err {
             RpcError::Status { kind, message } => ApiError::new(kind, message),
             other => ApiError::new(other.kind(), format!("container {}: {other}", self.id)),
@@ -320,8 +370,12 @@ fn through(dir: &OwnedFd, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
 }
 
-async fn deadline<T>(what: &str, work: impl Future<Output = T>) -> ApiResult<T> {
-    tokio::time::timeout(SHIM_DEADLINE, work).await.map_err(|_elapsed| {
+async fn deadline<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> ApiResult<T> {
+    tokio::time::timeout(limit, work).await.map_err(|_elapsed| {
         ApiError::new(ErrorKind::DeadlineExceeded, format!("the shim does not answer ({what})"))
     })
 }

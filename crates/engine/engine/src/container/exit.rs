@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::actor::{Actor, Command};
 use super::record::Exit;
+use crate::restore::end_group;
 use crate::shim::Shim;
 use crate::state::{Event, Status, Step, step};
 
@@ -13,11 +14,19 @@ impl Actor {
     pub(super) fn watch_exit(&mut self, shim: Arc<Shim>) {
         self.started.get_or_insert_with(Instant::now);
         let (container, run) = (Arc::clone(&self.container), self.run);
-        let stopping = self.shared.stopping.clone();
+        let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move {
             let exit = tokio::select! {
                 exit = shim.exit() => exit,
-                () = stopping.cancelled() => return,
+                () = shared.stopping.cancelled() => return,
+            };
+            let exit = match exit {
+                Some(exit) => exit,
+                None => {
+                    // Nobody is left to end what the container's first process does not take along.
+                    end_group(&shared, container.id()).await;
+                    Exit::unseen()
+                }
             };
             // The actor may be gone with its container.
             container.commands.send(Command::Ended { run, exit }).ok();
@@ -81,7 +90,8 @@ impl Actor {
 
     /// Ends the shim and removes the bundle, once the record of the exit is safe.
     pub(super) fn clean_up(&mut self, shim: Option<Arc<Shim>>, saved: Option<havre_meta::Pending>) {
-        let bundle = self.shared.places.bundle(&self.fixed.id);
+        let (shared, id) = (Arc::clone(&self.shared), self.fixed.id.clone());
+        let bundle = shared.places.bundle(&id);
         let before = self.cleanup.take();
         self.cleanup = Some(self.shared.tasks.spawn(async move {
             if let Some(before) = before {
@@ -93,8 +103,10 @@ impl Actor {
                 tracing::warn!(error = %err, "exit is not recorded: the bundle stays");
                 return;
             }
-            if let Some(shim) = shim {
-                shim.finish().await;
+            if let Some(shim) = shim
+                && !shim.finish().await
+            {
+                end_group(&shared, &id).await;
             }
             let removed =
                 tokio::task::spawn_blocking(move || fs_err::remove_dir_all(bundle)).await;

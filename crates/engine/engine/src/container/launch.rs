@@ -129,9 +129,15 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
         })
     };
     match created.await {
-        Ok(pid) => Ok((shim, pid)),
+        Ok(pid) => {
+            let created_at = began.elapsed();
+            tracing::debug!(container = %fixed.id, ?prepared_at, ?created_at, "created");
+            Ok((shim, pid))
+        }
         Err(err) => {
-            shim.finish().await;
+            if !shim.finish().await {
+                crate::restore::end_group(shared, &fixed.id).await;
+            }
             Err(err)
         }
     }
