@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs_err::os::unix::fs::symlink;
 use havre_logs::{ReadOptions, Reader};
@@ -312,7 +312,9 @@ impl Drop for Shim {
             self.child.wait().ok();
         }
         for path in self.cgroups() {
-            for _ in 0..1000 {
+            // Its processes are dead, but the kernel takes its time to let go of them.
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(2) {
                 match fs_err::remove_dir(&path) {
                     Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
                         std::thread::yield_now();
