@@ -107,6 +107,7 @@ pub(crate) fn exit_code_of(message: &str) -> i64 {
 }
 
 async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim>, u32)> {
+    let began = Instant::now();
     let bundle = shared.places.bundle(&fixed.id);
     make_bundle(&bundle)?;
     let (launcher, id, dir) = (Arc::clone(&shared.launcher), fixed.id.clone(), bundle.clone());
@@ -117,6 +118,7 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
     let shim = shim
         .map_err(|err| internal("failed to start the shim", &err))?
         .map_err(|err| internal("failed to start the shim", &err))?;
+    let prepared_at = began.elapsed();
     let shim = match Shim::connect(shim).await {
         Ok(shim) => Arc::new(shim),
         Err(err) => return Err(internal("failed to connect to the shim", &err)),
