@@ -73,13 +73,18 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
     let beginning = match found {
         Found::Running { shim, pid, started } => {
             if record.state.pid != pid || record.state.status != Status::Running {
+                // A start that was not written down any more.
                 record.state.started_at = started;
+                record.state.stopped_by_user = false;
             }
             record.state.status = Status::Running;
             record.state.pid = pid;
             Beginning::Running(shim)
         }
         Found::Ended(exit) => {
+            if record.state.status != Status::Running {
+                record.state.stopped_by_user = false;
+            }
             record.state.status = Status::Running;
             if record.state.started_at.is_zero() {
                 record.state.started_at = exit.exited_at;
@@ -135,7 +140,14 @@ async fn examine(shared: &Shared, record: &Record) -> Found {
     if !bundle.exists() {
         return Found::Nothing;
     }
-    let found = examine_bundle(record, id, &bundle).await;
+    let state = &record.state;
+    let found = match examine_bundle(record, id, &bundle).await {
+        // This end has been recorded; only the bundle was left.
+        Found::Ended(exit) if !state.status.has_process() && state.finished_at == exit.exited_at => {
+            Found::Nothing
+        }
+        other => other,
+    };
     if matches!(found, Found::Nothing)
         && let Err(err) = fs_err::remove_dir_all(&bundle)
     {

@@ -36,6 +36,9 @@ impl Actor {
             // A clean-up that panicked has been reported; the new bundle tells whether it matters.
             cleanup.await.ok();
         }
+        if before != Status::Restarting {
+            self.publish();
+        }
         let launched = launch(&self.shared, &self.fixed).await;
         match launched {
             Ok((shim, pid)) => self.run_created(shim, pid).await,
@@ -45,11 +48,7 @@ impl Actor {
 
     /// The process waits at its gate: attach those who wait, then let it go.
     async fn run_created(&mut self, shim: Arc<Shim>, pid: u32) -> ApiResult<()> {
-        for waiting in self.container.take_waiting() {
-            if let Err(err) = waiting.connect(&shim).await {
-                tracing::warn!(container = %self.fixed.id, error = %err.message, "a client could not be attached");
-            }
-        }
+        self.container.connect_waiting(&shim).await;
         if let Err(err) = shim.start("").await {
             return Err(self.start_failed(Some(shim), err).await);
         }
@@ -64,9 +63,11 @@ impl Actor {
         self.state.started_at = Timestamp::now();
         self.started = Some(Instant::now());
         self.shim = Some(Arc::clone(&shim));
-        self.watch_exit(shim);
+        self.watch_exit(Arc::clone(&shim));
         self.shared.announce(&self.fixed, "start", &[]);
         self.publish();
+        // Who came since then found no shim to attach to.
+        self.container.connect_waiting(&shim).await;
         drop(self.save());
         Ok(())
     }

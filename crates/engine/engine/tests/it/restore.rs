@@ -1,7 +1,8 @@
 //! What an engine finds again after it was gone: running containers, exit codes, half-made things.
 
-use havre_api_traits::{AttachOptions, ContainerList, StopOptions};
-use havre_engine_types::HostConfig;
+use havre_api_traits::{AttachOptions, ContainerList, EventsQuery, StopOptions};
+use havre_engine_types::{Filters, HostConfig, RestartPolicy};
+use havre_types::Timestamp;
 
 use crate::fixture::Fixture;
 
@@ -49,6 +50,49 @@ async fn wait_for_exits(bundles: &std::path::Path, wanted: usize) {
         tick.tick().await;
     }
     panic!("no exit records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_user_ended_stays_ended_and_ends_once() {
+    let before = Timestamp::now();
+    let f = Fixture::new().await;
+    let go = tempfile::tempdir().unwrap();
+    let policy = RestartPolicy { name: "unless-stopped".to_owned(), maximum_retry_count: 0 };
+    let host = HostConfig {
+        binds: Some(vec![format!("{}:/go", go.path().display())]),
+        restart_policy: policy,
+        ..HostConfig::default()
+    };
+    let late = ["sh", "-c", "trap '' TERM; while ! [ -e /go/go ]; do sleep 0.05; done; exit 9"];
+    let id = f.create("late", &late, host).await;
+    f.containers.start("late").await.unwrap();
+    f.containers.kill("late", Some("TERM".to_owned())).await.unwrap();
+    let (config, directory) = f.close().await;
+    fs_err::write(go.path().join("go"), "").unwrap();
+    wait_for_exits(&config.exec_root.join("containers"), 1).await;
+
+    let f = Fixture::open(config, directory).await;
+    assert_eq!(f.code("late").await, 9);
+    let shown = f.containers.inspect("late", false).await.unwrap();
+    assert_eq!((shown.state.status.as_str(), shown.restart_count), ("exited", 0));
+
+    // The engine was killed between the record and the removal of the bundle.
+    let (config, directory) = f.close().await;
+    let bundle = config.exec_root.join("containers").join(&id);
+    fs_err::create_dir_all(&bundle).unwrap();
+    let at = shown.state.finished_at.rfc3339();
+    let record = format!(r#"{{"pid":1,"exit_status":9,"exited_at":"{at}","oom_killed":false}}"#);
+    fs_err::write(bundle.join("exit.json"), record).unwrap();
+    let f = Fixture::open(config, directory).await;
+    let shown = f.containers.inspect("late", false).await.unwrap();
+    assert_eq!((shown.state.status.as_str(), shown.restart_count), ("exited", 0));
+    let mut filters = Filters::default();
+    filters.add("event", "die");
+    let query = EventsQuery { since: Some(before), until: Some(Timestamp::now()), filters };
+    let mut deaths = f.system.events(query).await.unwrap();
+    assert!(deaths.recv().await.is_some());
+    assert!(deaths.recv().await.is_none(), "one run died twice");
+    f.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
