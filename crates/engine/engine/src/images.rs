@@ -116,10 +116,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
 fn users(shared: &Shared) -> Vec<ImageUser> {
     let containers = shared.registry.all().into_iter();
     containers
-        .map(|container| ImageUser {
-            container: container.fixed.id.clone(),
-            image: container.fixed.image.clone(),
-            running: container.now().state.status.is_running(),
+        .map(|container| {
+            let status = container.now().state.status;
+            ImageUser {
+                container: container.fixed.id.clone(),
+                image: container.fixed.image.clone(),
+                running: status.is_running() || status.has_process(),
+            }
         })
         .collect()
 }

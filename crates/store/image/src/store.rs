@@ -203,7 +203,8 @@ impl ImageStore {
 
     /// Removes a name, and with the last one the image and what only it needed, by Docker's rules.
     ///
-    /// `users` are all containers of the engine; it must not create one of this image meanwhile.
+    /// `users` are all containers of the engine. One that is created meanwhile keeps the layers, as with force, or
+    /// comes too late and finds none.
     pub fn delete(
         &self,
         text: &str,

@@ -60,6 +60,10 @@ pub(crate) async fn create(
     let record = Record { fixed: Arc::clone(&fixed), state: State::new() };
     if let Err(err) = store(shared, &record, image.chain_id().map(|chain| chain.to_string())).await {
         shared.registry.names.release(&name, &id);
+        if shared.images.get(image.id()).is_none() {
+            // Removed since it was looked up, and its layers with it.
+            return Err(ApiError::not_found(format!("No such image: {}", record.fixed.config.image)));
+        }
         return Err(err);
     }
     // Only what exists is announced, and before anybody can start it.
