@@ -46,13 +46,6 @@ pub(super) async fn version(call: &Call) -> Reply {
     let mut version = call.api().system.version().await?;
     version.api_version = version::MAX.to_string();
     version.min_api_version = version::MIN.to_string();
-    // The command line reads both from the component's details.
-    for component in &mut version.components {
-        if let Some(details) = &mut component.details {
-            details.insert("ApiVersion".to_owned(), version.api_version.clone());
-            details.insert("MinAPIVersion".to_owned(), version.min_api_version.clone());
-        }
-    }
     // The docker CLI shows the component's versions, not those above.
     let engine = version
         .components
