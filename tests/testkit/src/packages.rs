@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use std::path::Path;
 
 /// What the fixtures run: the two image sources, the registry, foreign clients, the virtual machine.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "busybox-static",
+    "containerd",
     "cpio",
     "docker-registry",
     "mmdebstrap",
