@@ -5,6 +5,7 @@
 //! after the leases are locked: who brings an image in records it before it lets its lease go.
 
 use crate::error::StoreError;
+use crate::load::KEY;
 use crate::record::{Image, LAYER, LayerRecord};
 use crate::store::ImageStore;
 use havre_content::Blob;
@@ -72,6 +73,24 @@ impl ImageStore {
             bytes,
             layers,
         })
+    }
+
+    /// Removes what a process before this one began to write: a load is not resumed, a
+    /// pull is, for as long as `grace`.
+    pub(crate) fn discard_partials(&self, grace: Duration) -> Result<(), StoreError> {
+        let now = SystemTime::now();
+        let partials = self.content.partials();
+        for partial in partials.map_err(|source| StoreError::Content { source })? {
+            let age = now.duration_since(partial.modified).unwrap_or_default();
+            if !partial.key.starts_with(KEY) && age < grace {
+                continue;
+            }
+            if let Err(error) = self.content.discard(&partial.key) {
+                let error = havre_types::chain(&error);
+                tracing::warn!(key = partial.key, %error, "a partial download stays");
+            }
+        }
+        Ok(())
     }
 
     /// Removes what only this image needed, which is no longer in the index. Returns the layers,

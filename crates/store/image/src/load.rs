@@ -14,6 +14,7 @@ use crate::store::{AddImage, ImageStore, parse_config};
 use crate::unpack::{LayerSource, Unpacked};
 use havre_oci::Descriptor;
 use havre_types::{DiffId, Digest, ImageId, Platform, Reference, Timestamp};
+pub(crate) use members::KEY;
 use members::Members;
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -65,6 +65,7 @@ impl ImageStore {
         store.read_layers()?;
         store.read_images()?;
         store.collect_garbage(GRACE)?;
+        store.discard_partials(GRACE)?;
         Ok(store)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{ArchiveError, StoreError};
 use crate::lease::Lease;
-use havre_content::{Blob, ContentStore};
+use havre_content::{Blob, ContentStore, Ingest};
 use havre_layer::{Kind, TarReader, decompress};
 use havre_types::Digest;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,9 @@ const SIZE: u64 = 64 << 30;
 const BUFFER: usize = 1 << 16;
 /// How many links lead from one name to a file at most.
 const LINKS: usize = 8;
+
+/// How the keys of members begin: nobody goes on with what has arrived under one.
+pub(crate) const KEY: &str = "load-";
 
 /// What has been read.
 #[derive(Debug)]
@@ -74,32 +77,21 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
+    /// Puts a member into the content store; of one that cannot be read to its end nothing stays.
     fn store(&mut self, data: &mut impl Read, name: &str) -> Result<Digest, ArchiveError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let failed = |source| ArchiveError::Store {
             source: StoreError::Ingest { source },
         };
-        let key = format!("load-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let key = format!("{KEY}{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut ingest = self.content.ingest(&key, None, None).map_err(failed)?;
-        ingest.restart().map_err(failed)?;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let count = data
-                .read(&mut buffer)
-                .map_err(|source| ArchiveError::Io { source })?;
-            if count == 0 {
-                break;
+        if let Err(error) = fill(&mut ingest, data, name) {
+            // A disk that is full must not stay so because of what nobody can use.
+            if let Err(left) = ingest.abort() {
+                let left = havre_types::chain(&left);
+                tracing::warn!(key, error = %left, "the beginning of a member stays");
             }
-            let size = ingest.offset() + count as u64;
-            if size > SIZE {
-                let name = name.to_owned();
-                return Err(ArchiveError::MemberTooLarge {
-                    name,
-                    size,
-                    limit: SIZE,
-                });
-            }
-            ingest.write(&buffer[..count]).map_err(failed)?;
+            return Err(error);
         }
         let size = ingest.offset();
         let digest = ingest.commit().map_err(failed)?;
@@ -197,6 +189,32 @@ fn join(folder: &str, path: &str) -> String {
         }
     }
     parts.join("/")
+}
+
+fn fill(ingest: &mut Ingest, data: &mut impl Read, name: &str) -> Result<(), ArchiveError> {
+    let failed = |source| ArchiveError::Store {
+        source: StoreError::Ingest { source },
+    };
+    ingest.restart().map_err(failed)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = data
+            .read(&mut buffer)
+            .map_err(|source| ArchiveError::Io { source })?;
+        if count == 0 {
+            return Ok(());
+        }
+        let size = ingest.offset() + count as u64;
+        if size > SIZE {
+            let name = name.to_owned();
+            return Err(ArchiveError::MemberTooLarge {
+                name,
+                size,
+                limit: SIZE,
+            });
+        }
+        ingest.write(&buffer[..count]).map_err(failed)?;
+    }
 }
 
 #[cfg(test)]
