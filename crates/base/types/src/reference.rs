@@ -430,7 +430,7 @@ mod tests {
                 "unsupported digest algorithm".to_owned(),
             ),
             (
-                &"a/".repeat(140).trim_end_matches('/'),
+                "a/".repeat(140).trim_end_matches('/'),
                 "repository name must not be more than 255 characters".to_owned(),
             ),
         ] {
