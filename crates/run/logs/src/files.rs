@@ -13,8 +13,8 @@ use crate::error::LogError;
 
 /// More rotated files than this are not looked for.
 const MAX_FILES: u32 = 1000;
-/// How often a scan is repeated when files are renamed under it.
-const SCANS: u32 = 20;
+/// So many missing numbers in a row are the end. A rotation leaves one, and several can pass while files are looked for.
+const HOLES: u32 = 8;
 
 /// Identity of a file while somebody holds it open.
 pub(crate) type FileId = (u64, u64);
@@ -73,6 +73,11 @@ pub(crate) fn identity(file: &File) -> io::Result<FileId> {
 
 /// Moves every file one number up and the current one to `.1`; at most `keep` files remain after the next is created.
 pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    if let Err(error) = fs_err::symlink_metadata(path) {
+        // The next file could not be created after the last rotation. To rotate again and again
+        // would push out the oldest files for nothing.
+        return ignore_missing(Err(error));
+    }
     if keep < 2 {
         // Readers that hold the old file still see its end, which truncating it would take from them.
         return ignore_missing(fs_err::remove_file(path));
@@ -98,12 +103,14 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 /// # Errors
 /// Fails when a file exists and cannot be removed.
 pub fn remove_all(path: &Path) -> Result<(), LogError> {
+    let mut missing = 0;
     for number in 0..MAX_FILES {
         let name = numbered(path, number);
         match fs_err::remove_file(&name) {
-            Ok(()) => {}
+            Ok(()) => missing = 0,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if number > 0 {
+                missing += 1;
+                if missing > HOLES {
                     return Ok(());
                 }
             }
@@ -113,41 +120,59 @@ pub fn remove_all(path: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
-/// All files of the log, oldest first, as one moment had them.
-pub(crate) fn chain(path: &Path) -> Result<Vec<(FileId, File)>, LogError> {
-    let mut last = scan(path)?;
-    for _ in 0..SCANS {
-        let again = scan(path)?;
-        let same = last
-            .iter()
-            .map(|(id, _)| id)
-            .eq(again.iter().map(|(id, _)| id));
-        if same {
-            break;
-        }
-        last = again;
-    }
-    last.reverse();
-    Ok(last)
-}
-
-/// Newest first. `.1` may be missing for a moment during rotation, so the current file is not needed for it.
-fn scan(path: &Path) -> Result<Vec<(FileId, File)>, LogError> {
-    let mut found = Vec::new();
+/// The files of the log that are newer than `last` (all, if it is none or gone), oldest first.
+///
+/// A rotation may run meanwhile. It moves files only to higher numbers, and this looks at the lower ones first: a file
+/// may be met twice or leave a hole, but none is passed over.
+pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, File)>, LogError> {
+    let mut found: Vec<(FileId, File)> = Vec::new();
+    let mut missing = 0;
     for number in 0..MAX_FILES {
         let name = numbered(path, number);
         match open_read(&name) {
             Ok(file) => {
+                missing = 0;
                 let id = identity(&file).map_err(|source| LogError::Read { path: name, source })?;
-                found.push((id, file));
+                if Some(id) == last {
+                    break;
+                }
+                // What is in `found` is open, so that its number is taken by no other file.
+                if found.iter().all(|(known, _)| *known != id) {
+                    found.push((id, file));
+                }
             }
             Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                if number > 1 {
+                missing += 1;
+                if missing > HOLES {
                     break;
                 }
             }
             Err(error) => return Err(error),
         }
     }
+    found.reverse();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_without_a_current_file_keeps_the_old_ones() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let path = dir.path().join("log");
+        for number in [1, 2] {
+            fs_err::write(numbered(&path, number), number.to_string()).expect("a file");
+        }
+        for _ in 0..5 {
+            rotate(&path, 3).expect("nothing to do");
+        }
+        let found = newer(&path, None).expect("files");
+        assert_eq!(found.len(), 2);
+        // Also with the hole that a rotation leaves when it is cut short.
+        fs_err::remove_file(numbered(&path, 1)).expect("removed");
+        remove_all(&path).expect("removed");
+        assert!(!numbered(&path, 2).exists());
+    }
 }

@@ -84,7 +84,7 @@ impl Reader {
         } else {
             None
         };
-        let chain = files::chain(path)?;
+        let chain = files::newer(path, None)?;
         let files = start::from(chain, &options).map_err(|source| LogError::Read {
             path: path.to_owned(),
             source,
@@ -193,20 +193,13 @@ impl Reader {
             }
             Err(error) => return Err(error),
         }
-        let chain = files::chain(&self.path)?;
         // A file that we hold open keeps its number, so equality is identity. When ours has been removed already,
         // all that is left is newer.
-        let known = chain
-            .iter()
-            .position(|(id, _)| Some(*id) == last)
-            .map_or(0, |at| at + 1);
+        let newer = files::newer(&self.path, last)?;
         let before = self.files.len();
-        self.files.extend(
-            chain
-                .into_iter()
-                .skip(known)
-                .map(|(id, file)| Source::new(id, file, 0)),
-        );
+        let sources = newer.into_iter();
+        self.files
+            .extend(sources.map(|(id, file)| Source::new(id, file, 0)));
         Ok(self.files.len() > before)
     }
 }
