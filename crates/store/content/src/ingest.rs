@@ -47,7 +47,13 @@ impl Ingest {
         let directory = directory_of(root, key);
         let mut file = lock_data(&directory, key)?;
         // Synced only with the data: the key is for listing, nothing depends on it.
-        fs_err::write(directory.join("key"), key).map_err(failed)?;
+        if let Err(source) = fs_err::write(directory.join("key"), key) {
+            // Without its key nobody would find it to remove it.
+            if file.metadata().is_ok_and(|data| data.len() == 0) {
+                remove(&directory, &["key", "data"]).map_err(failed)?;
+            }
+            return Err(failed(source));
+        }
         let mut hasher = Hasher::new(expected.map_or(Algorithm::Sha256, Digest::algorithm));
         let mut offset = hasher.update_from(&mut file).map_err(failed)?;
         if size.is_some_and(|size| offset > size) {
@@ -86,9 +92,13 @@ impl Ingest {
                 actual: offset,
             });
         }
-        self.file
-            .write_all(bytes)
-            .map_err(|source| self.failed(source))?;
+        if let Err(source) = self.file.write_all(bytes) {
+            // A part may have arrived. It goes, or a second try would put the bytes behind it, and
+            // the hash would be that of another file; if it cannot, `publish` sees the length.
+            let back = self.file.set_len(self.offset);
+            drop(back.and_then(|()| self.file.seek(SeekFrom::Start(self.offset))));
+            return Err(self.failed(source));
+        }
         self.hasher.update(bytes);
         self.offset = offset;
         Ok(())
@@ -151,6 +161,9 @@ impl Ingest {
 
     fn publish(&self, digest: &Digest) -> std::io::Result<()> {
         let target = blob_path(&self.root, digest);
+        if self.file.metadata()?.len() != self.offset {
+            return Err(std::io::Error::other("the file is not what was hashed"));
+        }
         self.file.sync_all()?;
         fs_err::rename(self.directory.join("data"), &target)?;
         match target.parent() {

@@ -209,3 +209,27 @@ fn a_commit_that_fails_in_its_last_step_keeps_nothing() {
     assert!(matches!(error, IngestError::Io { .. }));
     assert!(store.partials().unwrap().is_empty());
 }
+
+#[test]
+fn what_a_failed_write_left_is_not_part_of_the_blob() {
+    use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+    let (_directory, store) = store();
+    let digest = Digest::sha256_of(b"0123456789");
+    // The size limit counts for a whole process.
+    havre_sys::testing::in_child(|| {
+        havre_sys::signal::ignore(Signal::XFSZ);
+        let free = getrlimit(Resource::Fsize);
+        let full = Rlimit {
+            current: Some(7),
+            maximum: free.maximum,
+        };
+        let mut ingest = store.ingest("key", Some(&digest), Some(10)).unwrap();
+        setrlimit(Resource::Fsize, full).unwrap();
+        // Seven bytes find room, as on a disk that is nearly full.
+        ingest.write(b"0123456789").unwrap_err();
+        setrlimit(Resource::Fsize, free).unwrap();
+        ingest.write(b"0123456789").unwrap();
+        ingest.commit().unwrap();
+    });
+    store.verify(&digest).unwrap();
+}
