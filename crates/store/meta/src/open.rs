@@ -73,14 +73,11 @@ fn checked(path: &Path, quarantined: &mut Vec<Quarantined>) -> Result<Connection
     let mut connection = Connection::open(path).map_err(sqlite)?;
     identify(path, &connection)?;
     schema::configure(&connection).map_err(sqlite)?;
-    connection.execute_batch(schema::CREATE).map_err(sqlite)?;
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {}; PRAGMA user_version = {};",
-            schema::APPLICATION_ID,
-            schema::FORMAT
-        ))
+    let transaction = connection.transaction().map_err(sqlite)?;
+    transaction
+        .execute_batch(&schema::create())
         .map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)?;
     verify(&mut connection, quarantined).map_err(sqlite)?;
     Ok(connection)
 }
@@ -94,13 +91,13 @@ fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
                 source,
             })
     };
-    let (application, found, tables) = (
+    let (application, found, pages) = (
         pragma("application_id")?,
         pragma("user_version")?,
         pragma("page_count")?,
     );
-    // Neither number set and no page written: a file that is just being made.
-    if application != schema::APPLICATION_ID && tables > 1 && application != 0 {
+    // One page and no number: a file that was just being made. Most programs set no number.
+    if application != schema::APPLICATION_ID && (application != 0 || pages > 1) {
         return Err(OpenError::Foreign {
             path: path.to_owned(),
         });

@@ -133,7 +133,7 @@ fn write_fresh(
     let mut connection = Connection::open(fresh)?;
     connection.execute_batch("PRAGMA synchronous = FULL")?;
     let transaction = connection.transaction()?;
-    transaction.execute_batch(schema::CREATE)?;
+    transaction.execute_batch(&schema::create())?;
     for row in rows {
         if row.is_intact() {
             let (kind, id) = (row.kind_text(), row.id_text());

@@ -12,13 +12,19 @@ pub(crate) const APPLICATION_ID: i64 = 0x6876_7231;
 pub(crate) const FORMAT: i64 = 1;
 
 /// The row id is there so that a damaged index or leaf page can be stepped over one row at a time.
-pub(crate) const CREATE: &str = "
+const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS objects(
         seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL,
         sum BLOB NOT NULL, body BLOB NOT NULL);
     CREATE UNIQUE INDEX IF NOT EXISTS objects_key ON objects(kind, id);
     CREATE TABLE IF NOT EXISTS quarantine(
         seq INTEGER PRIMARY KEY, kind BLOB, id BLOB, sum BLOB, body BLOB, reason TEXT NOT NULL);";
+
+/// Makes the tables and signs the file; to be run in a transaction, so that no file has our tables
+/// without our signature.
+pub(crate) fn create() -> String {
+    format!("{CREATE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};")
+}
 
 pub(crate) const PUT: &str = "
     INSERT INTO objects(kind, id, sum, body) VALUES(?1, ?2, ?3, ?4)

@@ -121,15 +121,17 @@ fn dropping_the_store_waits_for_what_was_queued() {
 #[test]
 fn files_of_others_and_of_the_future_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("other.db");
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other
-        .execute_batch("PRAGMA application_id = 7; CREATE TABLE t(a);")
-        .unwrap();
-    drop(other);
-    let before = fs_err::read(&path).unwrap();
-    assert!(matches!(Meta::open(&path), Err(OpenError::Foreign { .. })));
-    assert!(fs_err::read(&path).unwrap() == before);
+    for signature in ["PRAGMA application_id = 7;", ""] {
+        let path = directory.path().join(format!("{}.db", signature.len()));
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other
+            .execute_batch(&format!("{signature} CREATE TABLE t(a);"))
+            .unwrap();
+        drop(other);
+        let before = fs_err::read(&path).unwrap();
+        assert!(matches!(Meta::open(&path), Err(OpenError::Foreign { .. })));
+        assert!(fs_err::read(&path).unwrap() == before);
+    }
 
     let path = directory.path().join("ours.db");
     drop(Meta::open(&path).unwrap());
