@@ -235,6 +235,8 @@ fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>
     }
     for id in orphans {
         tracing::info!(container = %id, "what was left of a container is removed");
+        // Its record went first; the engine died before it could end the shim.
+        crate::shim::kill_left(&id, &shared.places.bundle(&id));
         if let Err(err) = remove_files(shared, &id) {
             tracing::warn!(container = %id, error = %err, "left-over files cannot be removed");
         }

@@ -55,7 +55,8 @@ pub(super) struct Actor {
     /// The next end does not remove it.
     pub(super) keep: bool,
     /// The end of the former run's shim and bundle.
-    pub(super) cleanup: Option<JoinHandle<()>>,
+    /// It says whether what happened is written down.
+    pub(super) cleanup: Option<JoinHandle<bool>>,
 }
 
 /// How a found container goes on when its actor begins.
@@ -229,12 +230,13 @@ impl Actor {
             return Err(internal("failed to remove the container's record", &err));
         }
         self.shared.bus.publish(destroy);
-        self.forget();
+        self.forget(true);
         Ok(())
     }
 
     /// The container is gone for everybody; its files follow in the background, or at the next start of the engine.
-    pub(super) fn forget(&mut self) {
+    /// Not `durable`: its clean-up tells whether the removal is written down; else the files stay as the record does.
+    pub(super) fn forget(&mut self, durable: bool) {
         self.state.removed = true;
         drop(self.container.take_waiting());
         self.shared.registry.remove(&self.fixed);
@@ -245,7 +247,10 @@ impl Actor {
         self.shared.tasks.spawn(async move {
             if let Some(cleanup) = cleanup {
                 // A clean-up that panicked has been reported; what it left is swept at the next start.
-                cleanup.await.ok();
+                let written = cleanup.await.unwrap_or(false);
+                if !durable && !written {
+                    return;
+                }
             }
             let kept = Arc::clone(&shared);
             let swept =

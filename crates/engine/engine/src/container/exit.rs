@@ -65,30 +65,28 @@ impl Actor {
         self.publish();
         let keep = std::mem::take(&mut self.keep);
         let remove = !again && !keep && self.fixed.auto_remove();
-        let saved = if remove { None } else { self.save() };
-        self.clean_up(shim, saved);
         if remove {
-            self.auto_remove();
+            self.auto_remove(shim);
+        } else {
+            let saved = self.save();
+            self.clean_up(shim, saved);
         }
     }
 
     /// `--rm`: nobody waits for the disk, because a record that comes back after a crash is removed again at the
     /// next start.
-    fn auto_remove(&mut self) {
+    fn auto_remove(&mut self, shim: Option<Arc<Shim>>) {
         self.state.status = Status::Removing;
         let batch = havre_meta::Batch::new()
             .delete(super::record::KIND, self.fixed.id.as_str());
         self.shared.announce(&self.fixed, "destroy", &[]);
         let pending = self.shared.meta.write(self.shared.bus.save(batch));
-        self.shared.tasks.spawn(async move {
-            if let Err(err) = pending.await {
-                tracing::warn!(error = %err, "record of a removed container is left for the next start");
-            }
-        });
-        self.forget();
+        // The bundle tells the next start that it ran, even when nothing of this run was written down.
+        self.clean_up(shim, Some(pending));
+        self.forget(false);
     }
 
-    /// Ends the shim and removes the bundle, once the record of the exit is safe.
+    /// Ends the shim, and removes the bundle once the record of the exit is safe.
     pub(super) fn clean_up(&mut self, shim: Option<Arc<Shim>>, saved: Option<havre_meta::Pending>) {
         let (shared, id) = (Arc::clone(&self.shared), self.fixed.id.clone());
         let bundle = shared.places.bundle(&id);
@@ -97,16 +95,16 @@ impl Actor {
             if let Some(before) = before {
                 before.await.ok();
             }
-            if let Some(saved) = saved
-                && let Err(err) = saved.await
-            {
-                tracing::warn!(error = %err, "exit is not recorded: the bundle stays");
-                return;
-            }
             if let Some(shim) = shim
                 && !shim.finish().await
             {
                 end_group(&shared, &id).await;
+            }
+            if let Some(saved) = saved
+                && let Err(err) = saved.await
+            {
+                tracing::warn!(container = %id, error = %err, "exit is not recorded: the bundle stays");
+                return false;
             }
             let removed =
                 tokio::task::spawn_blocking(move || fs_err::remove_dir_all(bundle)).await;
@@ -115,6 +113,7 @@ impl Actor {
             {
                 tracing::warn!(error = %err, "bundle is left for the next start");
             }
+            true
         }));
     }
 }
