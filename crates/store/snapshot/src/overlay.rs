@@ -207,8 +207,8 @@ impl Snapshotter for OverlayDriver {
                 let mut options = vec![format!("lowerdir={}", join(lowers))];
                 if kind == Kind::Active {
                     let work = self.state.directory(record.number).join("work");
-                    options.push(format!("upperdir={}", own.display()));
-                    options.push(format!("workdir={}", work.display()));
+                    options.push(format!("upperdir={}", escaped(&own)));
+                    options.push(format!("workdir={}", escaped(&work)));
                 }
                 options.extend(FLAGS.map(str::to_owned));
                 Mount {
@@ -289,11 +289,15 @@ fn bind(source: PathBuf, access: &str) -> Mount {
 }
 
 fn join(paths: &[PathBuf]) -> String {
-    let texts: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let texts: Vec<String> = paths.iter().map(|path| escaped(path)).collect();
     texts.join(":")
+}
+
+/// A path as overlayfs wants it in an option, where a colon parts two paths
+/// (<https://docs.kernel.org/filesystems/overlayfs.html#multiple-lower-layers>).
+fn escaped(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.replace('\\', "\\\\").replace(':', "\\:")
 }
 
 pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //! itself made.
 
 use havre_layer::{ApplyOptions, ExportOptions, apply, export_changes};
-use havre_snapshot::OverlayDriver;
+use havre_snapshot::{OverlayDriver, Snapshotter as _};
 use rustix::fs::{IFlags, fstatfs, ioctl_getflags};
 
 use crate::drivers::overlay;
@@ -30,6 +30,27 @@ fn mounts_have_the_form_of_containerd() {
             "index=off".to_owned(),
             "metacopy=off".to_owned(),
             "redirect_dir=off".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn a_colon_in_the_root_does_not_part_a_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let meta = havre_meta::Meta::open(&directory.path().join("meta.db")).unwrap();
+    let root = directory.path().join(r"a:b\c");
+    let snapshots = OverlayDriver::open(&root, &meta).unwrap();
+    snapshots.prepare("base", None).unwrap();
+    snapshots.commit("one", "base").unwrap();
+    snapshots.prepare("run", Some("one")).unwrap();
+    let options = snapshots.mounts("run").unwrap()[0].options.clone();
+    let root = format!(r"{}/a\:b\\c", directory.path().display());
+    assert_eq!(
+        options[..3],
+        [
+            format!("lowerdir={root}/1/fs"),
+            format!("upperdir={root}/2/fs"),
+            format!("workdir={root}/2/work"),
         ]
     );
 }
