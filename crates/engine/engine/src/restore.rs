@@ -53,7 +53,11 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
         .collect();
     // Before any actor may start something of its own.
     let kept = Arc::clone(shared);
-    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known, &live)).await;
+    let lost = shared.meta.has_lost(KIND).map_err(|source| OpenError::Read { source })?;
+    if lost {
+        tracing::error!("records of containers were damaged: what none names is kept and goes on running");
+    }
+    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known, &live, lost)).await;
     if let Err(err) = swept {
         tracing::error!(error = %err, "sweep failed");
     }
@@ -214,8 +218,12 @@ fn started_at(bundle: &Path) -> Timestamp {
 }
 
 /// Removes what no record names: bundles, data directories, layers, cgroups.
-fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>) {
-    sweep_cgroups(shared, live);
+/// With `lost` records it may be all that is left of a container, so that it stays.
+fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>, lost: bool) {
+    sweep_cgroups(shared, |id| !live.contains(id) && (!lost || known.contains(id.as_str())));
+    if lost {
+        return;
+    }
     let stale = |root: &Path| -> Vec<ContainerId> {
         let Ok(entries) = fs_err::read_dir(root) else { return Vec::new() };
         entries
@@ -244,7 +252,7 @@ fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>
 }
 
 /// Ends processes that no shim answers for, and removes their cgroups.
-fn sweep_cgroups(shared: &Shared, live: &BTreeSet<ContainerId>) {
+fn sweep_cgroups(shared: &Shared, is_left: impl Fn(&ContainerId) -> bool) {
     let parent = Path::new("/").join(&shared.facts.cgroup_parent);
     let Ok(host) = Host::detect() else { return };
     let Ok(group) = Cgroup::open(&host, &parent) else { return };
@@ -254,7 +262,7 @@ fn sweep_cgroups(shared: &Shared, live: &BTreeSet<ContainerId>) {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         left.extend(names.filter_map(|name| ContainerId::parse(&name).ok()));
     }
-    for id in left.difference(live) {
+    for id in left.iter().filter(|id| is_left(id)) {
         sweep_cgroup(&host, &parent, id);
     }
 }

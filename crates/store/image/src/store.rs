@@ -64,7 +64,15 @@ impl ImageStore {
         };
         store.read_layers()?;
         store.read_images()?;
-        store.collect_garbage(GRACE)?;
+        let has_lost = |kind| {
+            let lost = store.meta.has_lost(kind);
+            lost.map_err(|source| StoreError::Read { source })
+        };
+        if has_lost(IMAGE)? || has_lost(LAYER)? {
+            tracing::warn!("records of images were damaged: what none names is kept");
+        } else {
+            store.collect_garbage(GRACE)?;
+        }
         store.discard_partials(GRACE)?;
         Ok(store)
     }

@@ -237,6 +237,26 @@ impl Meta {
             .clone()
     }
 
+    /// Whether documents of this kind may have been lost to damage, now or in an earlier run. Then what no document
+    /// names is not left over: it may be all that remains of them. True until a person has emptied the table
+    /// `quarantine` and taken the files `*.damaged-N` away.
+    pub fn has_lost(&self, kind: &str) -> Result<bool, ReadError> {
+        if was_rebuilt(&self.inner.path) {
+            return Ok(true);
+        }
+        let reader = self
+            .inner
+            .reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let wanted = "SELECT EXISTS(SELECT 1 FROM quarantine WHERE kind = ?1)";
+        let found = reader.query_row(wanted, (kind.as_bytes(),), |row| row.get(0));
+        found.map_err(|source| ReadError::List {
+            kind: kind.to_owned(),
+            source,
+        })
+    }
+
     fn note(&self, damaged: Quarantined) {
         let mut known = self
             .inner
@@ -247,6 +267,17 @@ impl Meta {
             known.push(damaged);
         }
     }
+}
+
+/// A damaged file is kept beside the one that was made of its remains.
+fn was_rebuilt(path: &Path) -> bool {
+    let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else {
+        return false;
+    };
+    let kept = format!("{}.damaged", name.to_string_lossy());
+    let entries = fs_err::read_dir(directory).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| name.to_string_lossy().starts_with(&kept))
 }
 
 impl Drop for Inner {

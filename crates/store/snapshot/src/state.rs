@@ -119,7 +119,12 @@ impl State {
                 key: lost.join(", "),
                 source,
             })?;
-        for number in numbers.into_iter().chain(orphans) {
+        // Without a record that was damaged, what it named looks like a left-over.
+        let has_lost = meta
+            .has_lost(documents)
+            .map_err(|source| SnapshotError::Records { source })?;
+        let unnamed = numbers.into_iter().chain(orphans);
+        for number in unnamed.filter(|_| !has_lost) {
             trash
                 .take(&root.join(number.to_string()), number)
                 .map_err(failed)?;

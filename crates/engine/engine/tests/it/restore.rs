@@ -1,10 +1,10 @@
 //! What an engine finds again after it was gone: running containers, exit codes, half-made things.
 
-use havre_api_traits::{AttachOptions, ContainerList, EventsQuery, StopOptions};
+use havre_api_traits::{AttachOptions, ContainerList, EventsQuery, StopOptions, WaitCondition};
 use havre_engine_types::{Filters, HostConfig, RestartPolicy};
 use havre_types::Timestamp;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, LIMIT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_containers_go_on_and_exit_codes_are_found() {
@@ -29,6 +29,10 @@ async fn running_containers_go_on_and_exit_codes_are_found() {
     assert!(stays.state.running);
     assert_eq!(stays.state.pid, pid);
     assert_eq!(f.code("ends").await, 9);
+    // Its removal may be under way.
+    if let Ok(wait) = f.containers.wait("removed", WaitCondition::Removed).await {
+        tokio::time::timeout(LIMIT, wait).await.unwrap().unwrap();
+    }
     let all = ContainerList { all: true, ..ContainerList::default() };
     let names: Vec<_> =
         f.containers.list(all).await.unwrap().into_iter().flat_map(|c| c.names).collect();
@@ -104,6 +108,24 @@ async fn left_overs_without_a_record_are_swept() {
     }
     let f = f.reopen().await;
     f.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_records_cost_no_files() {
+    let f = Fixture::new().await;
+    let id = f.create("kept", &["true"], HostConfig::default()).await;
+    let (config, directory) = f.close().await;
+    // The first page: nothing of the file can be read.
+    let meta = config.data_root.join("meta.db");
+    let mut bytes = fs_err::read(&meta).unwrap();
+    bytes[..100].fill(0xff);
+    fs_err::write(&meta, bytes).unwrap();
+    let count = |path: &str| fs_err::read_dir(config.data_root.join(path)).unwrap().count();
+    let before = (count("snapshots"), count("content/blobs/sha256"));
+    let f = Fixture::open(config.clone(), directory).await.reopen().await;
+    assert!(config.data_root.join("containers").join(&id).exists());
+    assert_eq!((count("snapshots"), count("content/blobs/sha256")), before);
+    f.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,3 +172,29 @@ fn the_damaged_file_is_kept_for_a_person_to_look_at() {
     assert_eq!(named.id, path.display().to_string());
     assert!(fs_err::read(directory.path().join("meta.db.damaged-1")).unwrap() == bytes);
 }
+
+#[test]
+fn a_loss_is_known_until_a_person_has_seen_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("meta.db");
+    let good = fill(&path);
+    let meta = Meta::open(&path).unwrap();
+    assert!(!meta.has_lost("kind").unwrap());
+    drop(meta);
+
+    let mut one = good.clone();
+    for at in find(&good, "{\"number\":7,") {
+        one[at + 100] ^= 0x04;
+    }
+    fs_err::write(&path, &one).unwrap();
+    for _ in 0..2 {
+        let meta = Meta::open(&path).unwrap();
+        assert!(meta.has_lost("kind").unwrap());
+        assert!(!meta.has_lost("other").unwrap());
+    }
+
+    fs_err::write(&path, &good[..5000]).unwrap();
+    for _ in 0..2 {
+        assert!(Meta::open(&path).unwrap().has_lost("other").unwrap());
+    }
+}
