@@ -233,6 +233,10 @@ pub(super) fn kill(store: &Store, invocation: &Invocation) -> Result<()> {
         .and_then(|word| word.to_str())
         .unwrap_or("SIGTERM");
     let signal = signals::parse(signal)?;
+    if invocation.has("all") && signal == Signal::KILL {
+        // All at once, also those that are born meanwhile; numbers would be a guess.
+        return Ok(cgroup_of(&record)?.kill_all()?);
+    }
     if invocation.has("all") {
         for pid in cgroup_of(&record)?.procs()? {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
