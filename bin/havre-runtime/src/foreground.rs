@@ -30,6 +30,12 @@ const FORWARDED: [Signal; 9] = [
     Signal::WINCH,
 ];
 
+/// How soon a terminal that nobody had open is looked at again.
+const AGAIN: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
 /// Hands the master side of a terminal to whoever listens at the path, as runc does: one message
 /// with the name and the descriptor.
 pub(crate) fn send_console(path: &Path, master: BorrowedFd<'_>) -> Result<()> {
@@ -55,18 +61,25 @@ pub(crate) fn attend(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
         .transpose()
         .context("failed to set up the terminal")?;
     let mut input = relay.is_some();
+    // Nobody has the terminal open, which poll would report for ever; somebody may open it again.
+    let mut closed = false;
     loop {
         let mut fds = vec![
             PollFd::new(&child.pidfd, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
         ];
         if let Some(relay) = &relay {
-            fds.push(PollFd::new(&relay.master, PollFlags::IN));
+            let master = if closed {
+                child.pidfd.as_fd()
+            } else {
+                relay.master.as_fd()
+            };
+            fds.push(PollFd::from_borrowed_fd(master, PollFlags::IN));
             if input {
                 fds.push(PollFd::from_borrowed_fd(stdin(), PollFlags::IN));
             }
         }
-        match poll(&mut fds, None) {
+        match poll(&mut fds, closed.then_some(&AGAIN)) {
             Err(Errno::INTR) => continue,
             other => other.context("failed to wait for the container")?,
         };
@@ -79,8 +92,8 @@ pub(crate) fn attend(child: &Child, master: Option<OwnedFd>) -> Result<i32> {
             if is_ready(3) {
                 input = copy(stdin(), relay.master.as_fd());
             }
-            if is_ready(2) {
-                copy(relay.master.as_fd(), stdout());
+            if closed || is_ready(2) {
+                closed = !copy(relay.master.as_fd(), stdout());
             }
         }
         if is_ready(0) {
