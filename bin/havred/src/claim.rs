@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
-use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::process::{Pid, test_kill_process};
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::process::Pid;
 use tracing::warn;
 
 /// Held as long as the engine runs.
@@ -64,9 +64,11 @@ fn lock(root: &Path) -> anyhow::Result<OwnedFd> {
         .custom_flags(flags)
         .open(&path)?;
     let file = OwnedFd::from(file.into_file());
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Not flock(2): a child on its way to its exec would hold that on, and an engine that is started at once after
+    // a crash would be refused.
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => bail!("another engine is using `{}`", root.display()),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => bail!("another engine is using `{}`", root.display()),
         Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
     }
 }
@@ -79,7 +81,7 @@ fn write_pidfile(path: &Path) -> anyhow::Result<()> {
     if let Ok(text) = fs_err::read_to_string(path)
         && let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw)
         && pid != own
-        && test_kill_process(pid).is_ok()
+        && is_engine(pid)
     {
         bail!("process with PID {pid} is still running");
     }
@@ -93,4 +95,11 @@ fn write_pidfile(path: &Path) -> anyhow::Result<()> {
         .open(path)?;
     std::io::Write::write_all(&mut file, own.to_string().as_bytes())?;
     Ok(())
+}
+
+/// After a crash the number may have gone to another program, which must not keep the engine from its start.
+fn is_engine(pid: Pid) -> bool {
+    let name = |of: &str| fs_err::read_to_string(format!("/proc/{of}/comm")).ok();
+    let found = name(&pid.as_raw_nonzero().to_string());
+    found.is_some() && found == name("self")
 }

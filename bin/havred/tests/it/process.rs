@@ -239,18 +239,24 @@ fn it_refuses_what_it_cannot_do_safely() {
         assert_eq!(code, Some(1));
         assert!(err.contains(text), "{err}");
     }
-    // A pid file of a process that lives, which is not ours.
-    fs_err::write(dir.path().join("exec/havred.pid"), "1").unwrap();
+    // A pid file of an engine that lives, which is not ours.
+    let other = Daemon::start(tempfile::tempdir().unwrap(), &[]);
+    let pid = fs_err::read_to_string(other.dir.path().join("exec/havred.pid")).unwrap();
+    fs_err::write(dir.path().join("exec/havred.pid"), &pid).unwrap();
     let (_, _, err) = output(&base);
     assert!(
         err.contains("ensure havred is not running or delete")
-            && err.contains("process with PID 1 is still running"),
+            && err.contains(&format!("process with PID {pid} is still running")),
         "{err}"
     );
+    other.end();
+    // The number may have gone to another program since, which refuses nothing.
+    fs_err::write(dir.path().join("exec/havred.pid"), "1").unwrap();
+    let (_, _, err) = output(&[&base[..], &["-H", "tcp://0.0.0.0:0"]].concat());
+    assert!(err.contains("failed to load listeners"), "{err}");
     // A link where the pid file should be is not followed.
     let target = dir.path().join("target");
     fs_err::write(&target, "kept").unwrap();
-    fs_err::remove_file(dir.path().join("exec/havred.pid")).unwrap();
     symlink(&target, dir.path().join("exec/havred.pid")).unwrap();
     assert_eq!(output(&base).0, Some(1));
     assert_eq!(fs_err::read_to_string(&target).unwrap(), "kept");

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::fs::{Gid, chown};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::stream::Stream;
@@ -198,13 +200,25 @@ async fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if !found.file_type().is_socket() {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    if UnixStream::connect(path).await.is_ok() {
+    if is_served(path).await {
         return Err(ListenError::InUse(path.to_owned()));
     }
     fs_err::remove_file(path).map_err(|source| ListenError::Io {
         address: path.display().to_string(),
         source,
     })
+}
+
+/// Whether somebody listens, and goes on to: a child of a killed engine on its way to its exec holds the socket for
+/// a moment.
+async fn is_served(path: &Path) -> bool {
+    for _ in 0..10 {
+        if UnixStream::connect(path).await.is_err() {
+            return false;
+        }
+        sleep_until(Instant::now() + Duration::from_millis(50)).await;
+    }
+    true
 }
 
 async fn bind_tcp(address: &str) -> Result<Listener, ListenError> {
