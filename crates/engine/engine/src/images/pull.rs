@@ -1,6 +1,7 @@
 //! Pulling: the registry client's progress as Docker's messages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use havre_api_traits::{ApiError, ApiResult, Progress, PullRequest};
 use havre_engine_types::{JsonMessage, ProgressDetail};
@@ -13,6 +14,8 @@ use crate::engine::{OpenError, Shared};
 
 /// Messages in flight to one client.
 const DEPTH: usize = 64;
+/// Messages that wait for a slow reader before counts of bytes are left out.
+const BACKLOG: usize = 1024;
 
 /// The registry client as the engine is configured.
 pub(crate) fn puller(
@@ -94,14 +97,13 @@ async fn run(
     for reference in references {
         let name = reference.familiar();
         let one = havre_registry_client::PullRequest { reference, ..request.clone() };
-        // The client must not block, so its messages wait here for a slow reader.
-        let (sink, mut messages) = mpsc::unbounded_channel();
-        let report = move |progress| {
-            // The reader below has gone: so has the pull.
-            sink.send(progress).ok();
-        };
+        let (queue, mut messages) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let backlog = Backlog { queue, waiting: Arc::clone(&waiting) };
+        let report = move |progress| backlog.put(progress);
         let forward = async {
             while let Some(progress) = messages.recv().await {
+                waiting.fetch_sub(1, Ordering::Relaxed);
                 if sender.send(Ok(message(progress))).await.is_err() {
                     return;
                 }
@@ -113,6 +115,24 @@ async fn run(
         tracing::info!(image = %pulled.image.id(), name, "pulled");
     }
     Ok(())
+}
+
+/// What waits for a slow reader. The registry client must not block, so the queue has no end; but when many wait,
+/// counts of bytes are left out: newer ones follow.
+struct Backlog {
+    queue: mpsc::UnboundedSender<havre_registry_client::Progress>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Backlog {
+    fn put(&self, progress: havre_registry_client::Progress) {
+        if progress.bytes.is_some() && self.waiting.load(Ordering::Relaxed) >= BACKLOG {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // A reader that has gone means that the pull has, too.
+        self.queue.send(progress).ok();
+    }
 }
 
 fn message(progress: havre_registry_client::Progress) -> JsonMessage {
@@ -164,6 +184,22 @@ mod tests {
         assert_eq!(parsed("busybox", &digest).unwrap(), (format!("busybox@{digest}"), false));
         assert!(parsed("busybox", "").unwrap().1);
         assert!(parsed("BUSYBOX", "1").unwrap_err().starts_with("invalid reference format"));
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_little_and_misses_no_state() {
+        let (queue, messages) = mpsc::unbounded_channel();
+        let backlog = Backlog { queue, waiting: Arc::default() };
+        let progress = |bytes| havre_registry_client::Progress {
+            id: "a".to_owned(),
+            status: String::new(),
+            bytes,
+        };
+        for current in 0..5000 {
+            backlog.put(progress(Some((current, 5000))));
+        }
+        backlog.put(progress(None));
+        assert_eq!(messages.len(), BACKLOG + 1);
     }
 
     #[test]
