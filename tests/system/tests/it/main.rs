@@ -11,6 +11,8 @@ mod errors;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod havre;
 #[cfg(test)]
 mod lifecycle;
