@@ -18,9 +18,14 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (name, member) in &members {
         for import in &member.imports {
-            let Some(target) = members.get(import) else { continue };
+            let Some(target) = members.get(import) else {
+                continue;
+            };
             if let Some(reason) = refusal(&member.path, &target.path) {
-                problems.push(format!("{}: imports {import} ({}): {reason}", name, target.path));
+                problems.push(format!(
+                    "{}: imports {import} ({}): {reason}",
+                    name, target.path
+                ));
             }
         }
     }
@@ -29,7 +34,9 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
 
 /// Why `from` may not import `to`, or `None` when it may.
 fn refusal(from: &str, to: &str) -> Option<&'static str> {
-    let (Some(from_rank), Some(to_rank)) = (rank(from), rank(to)) else { return None };
+    let (Some(from_rank), Some(to_rank)) = (rank(from), rank(to)) else {
+        return None;
+    };
     let (from_group, to_group) = (group(from), group(to));
     if to_rank > from_rank {
         return Some("imports go downwards only");
@@ -76,7 +83,10 @@ fn read_members(root: &Path) -> Result<BTreeMap<String, Member>> {
             .lines()
             .find_map(|line| line.strip_prefix("name = "))
             .with_context(|| format!("{}: no package name", manifest.display()))?;
-        let member = Member { path, imports: normal_dependencies(&text) };
+        let member = Member {
+            path,
+            imports: normal_dependencies(&text),
+        };
         members.insert(name.trim_matches('"').to_owned(), member);
     }
     Ok(members)
@@ -100,11 +110,24 @@ fn normal_dependencies(manifest: &str) -> Vec<String> {
 /// Every member's manifest: two levels below `crates`, one below `bin` and `tests`, and xtask's own.
 pub(crate) fn manifests(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![root.join("xtask/Cargo.toml")];
-    for place in ["bin", "tests", "crates/base", "crates/os", "crates/store", "crates/run"]
-        .into_iter()
-        .chain(["crates/registry", "crates/net", "crates/engine", "crates/edge"])
-    {
-        let Ok(entries) = fs_err::read_dir(root.join(place)) else { continue };
+    for place in [
+        "bin",
+        "tests",
+        "crates/base",
+        "crates/os",
+        "crates/store",
+        "crates/run",
+    ]
+    .into_iter()
+    .chain([
+        "crates/registry",
+        "crates/net",
+        "crates/engine",
+        "crates/edge",
+    ]) {
+        let Ok(entries) = fs_err::read_dir(root.join(place)) else {
+            continue;
+        };
         for entry in entries {
             let manifest = entry?.path().join("Cargo.toml");
             if manifest.exists() {
@@ -128,7 +151,10 @@ mod tests {
         assert!(refusal("crates/run/shim", "crates/registry/client").is_some());
         assert!(refusal("crates/edge/cli", "crates/engine/api-traits").is_some());
         assert!(refusal("crates/edge/http", "crates/engine/engine").is_some());
-        assert_eq!(refusal("crates/edge/http", "crates/engine/api-traits"), None);
+        assert_eq!(
+            refusal("crates/edge/http", "crates/engine/api-traits"),
+            None
+        );
     }
 
     #[test]

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let outcome = match command.as_str() {
         "tidy" => tidy(),
-        other => Err(anyhow::anyhow!("unknown command `{other}`; there is `tidy`")),
+        other => Err(anyhow::anyhow!(
+            "unknown command `{other}`; there is `tidy`"
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

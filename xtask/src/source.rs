@@ -13,7 +13,10 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     for manifest in layers::manifests(root)? {
         let text = fs_err::read_to_string(&manifest)?;
         if !text.contains("[lints]\nworkspace = true") {
-            problems.push(format!("{}: lacks `[lints] workspace = true`", shown(root, &manifest)));
+            problems.push(format!(
+                "{}: lacks `[lints] workspace = true`",
+                shown(root, &manifest)
+            ));
         }
     }
     let mut files = Vec::new();
@@ -23,7 +26,11 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     for file in files {
         let text = fs_err::read_to_string(&file)?;
         let name = shown(root, &file);
-        problems.extend(check_file(&name, &text).into_iter().map(|what| format!("{name}: {what}")));
+        problems.extend(
+            check_file(&name, &text)
+                .into_iter()
+                .map(|what| format!("{name}: {what}")),
+        );
     }
     Ok(problems)
 }
@@ -47,13 +54,22 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
         let ignored = concat!("#[", "ignore");
         let should_panic = concat!("#[", "should_panic");
         if code.contains(ignored) || code.contains(should_panic) {
-            problems.push(format!("line {}: a test runs and asserts, always", number + 1));
+            problems.push(format!(
+                "line {}: a test runs and asserts, always",
+                number + 1
+            ));
         }
         if !may_hold_unsafe && code.contains(concat!("unsafe", " {")) {
-            problems.push(format!("line {}: unsafe code lives in crates/os/sys", number + 1));
+            problems.push(format!(
+                "line {}: unsafe code lives in crates/os/sys",
+                number + 1
+            ));
         }
         if line.contains(concat!("TO", "DO")) && !line.contains('#') {
-            problems.push(format!("line {}: name the issue of this reminder", number + 1));
+            problems.push(format!(
+                "line {}: name the issue of this reminder",
+                number + 1
+            ));
         }
     }
     problems
@@ -75,7 +91,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn shown(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]
@@ -84,17 +103,26 @@ mod tests {
 
     #[test]
     fn a_clean_file_passes() {
-        assert_eq!(check_file("crates/base/types/src/x.rs", "//! Says.\nfn f() {}\n"), [""; 0]);
+        assert_eq!(
+            check_file("crates/base/types/src/x.rs", "//! Says.\nfn f() {}\n"),
+            [""; 0]
+        );
     }
 
     #[test]
     fn each_rule_is_seen() {
         let unsafe_line = format!("//! S.\n{} {{ f() }}\n", "unsafe");
-        assert_eq!(check_file("crates/run/shim/src/x.rs", &unsafe_line).len(), 1);
+        assert_eq!(
+            check_file("crates/run/shim/src/x.rs", &unsafe_line).len(),
+            1
+        );
         assert_eq!(check_file("crates/os/sys/src/x.rs", &unsafe_line).len(), 0);
         assert_eq!(check_file("a.rs", "fn f() {}\n").len(), 1);
         assert_eq!(check_file("a/mod.rs", "//! S.\n").len(), 1);
-        assert_eq!(check_file("a.rs", &format!("//! S.\n#[{}]\n", "ignore")).len(), 1);
+        assert_eq!(
+            check_file("a.rs", &format!("//! S.\n#[{}]\n", "ignore")).len(),
+            1
+        );
         assert_eq!(check_file("a.rs", &"//! S.\n".repeat(801)).len(), 1);
     }
 }

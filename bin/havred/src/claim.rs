@@ -68,7 +68,9 @@ fn lock(root: &Path) -> anyhow::Result<OwnedFd> {
     // a crash would be refused.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => bail!("another engine is using `{}`", root.display()),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
+            bail!("another engine is using `{}`", root.display())
+        }
         Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
     }
 }

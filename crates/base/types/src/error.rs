@@ -199,7 +199,9 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 fn link(error: &(dyn Error + 'static)) -> String {
-    error.downcast_ref::<io::Error>().map_or_else(|| error.to_string(), os_text)
+    error
+        .downcast_ref::<io::Error>()
+        .map_or_else(|| error.to_string(), os_text)
 }
 
 /// The text of an error of the operating system as Go's programs print it: lower-case, no number.
@@ -209,7 +211,10 @@ pub fn os_text(error: &io::Error) -> String {
     if error.raw_os_error().is_none() {
         return text;
     }
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase()
 }
 
 #[cfg(test)]
@@ -218,8 +223,14 @@ mod tests {
 
     #[test]
     fn errors_of_the_system_read_as_in_docker() {
-        assert_eq!(os_text(&io::Error::from_raw_os_error(111)), "connection refused");
-        assert_eq!(os_text(&io::Error::other("As it is (os error 1)")), "As it is (os error 1)");
+        assert_eq!(
+            os_text(&io::Error::from_raw_os_error(111)),
+            "connection refused"
+        );
+        assert_eq!(
+            os_text(&io::Error::other("As it is (os error 1)")),
+            "As it is (os error 1)"
+        );
     }
 
     const ALL: [ErrorKind; 14] = [

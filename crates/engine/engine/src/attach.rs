@@ -1,10 +1,7 @@
 //! Attached clients: a session's channels on one side, the shim's attach socket on the other.
 
-
 use bytes::Bytes;
-use havre_api_traits::{
-    ApiResult, AttachSession, Input, Output, OutputStream, StdinEof,
-};
+use havre_api_traits::{ApiResult, AttachSession, Input, Output, OutputStream, StdinEof};
 use havre_shim_proto::attach::{AttachRequest, Stream};
 use havre_shim_proto::client::{AttachReader, AttachWriter};
 use tokio::sync::mpsc;
@@ -129,7 +126,14 @@ async fn pump_output(mut reader: AttachReader, output: &mpsc::Sender<Output>) {
             Stream::Stderr => OutputStream::Stderr,
             Stream::Stdout | Stream::Stdin => OutputStream::Stdout,
         };
-        if output.send(Output { stream, data: Bytes::from(data) }).await.is_err() {
+        if output
+            .send(Output {
+                stream,
+                data: Bytes::from(data),
+            })
+            .await
+            .is_err()
+        {
             return;
         }
     }

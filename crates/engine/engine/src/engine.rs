@@ -48,7 +48,10 @@ pub struct Config {
 #[derive(Debug, Error)]
 pub enum OpenError {
     #[error("failed to make the directory `{path}`")]
-    Directory { path: PathBuf, source: std::io::Error },
+    Directory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("failed to open the metadata")]
     Meta { source: havre_meta::OpenError },
     #[error("failed to read the metadata")]
@@ -60,7 +63,10 @@ pub enum OpenError {
     #[error("failed to open the images")]
     Images { source: StoreError },
     #[error("failed to copy the shim `{path}`")]
-    Shim { path: PathBuf, source: std::io::Error },
+    Shim {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("failed to set up the registry client")]
     Registry { source: ConfigError },
 }
@@ -122,7 +128,10 @@ impl Engine {
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         // An upload that hangs must not hang the end.
-        if tokio::time::timeout(LAST_WORK, self.shared.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_WORK, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("work is cut off at the end");
         }
         let batch = self.shared.bus.save(havre_meta::Batch::new());
@@ -133,14 +142,18 @@ impl Engine {
         if all.iter().all(|container| container.now().shim.is_none()) {
             let shared = Arc::clone(&self.shared);
             // Nothing depends on it: an empty directory would stay.
-            tokio::task::spawn_blocking(move || restore::remove_parent(&shared)).await.ok();
+            tokio::task::spawn_blocking(move || restore::remove_parent(&shared))
+                .await
+                .ok();
         }
     }
 }
 
 fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
-    let places =
-        Places { data_root: config.data_root.clone(), exec_root: config.exec_root.clone() };
+    let places = Places {
+        data_root: config.data_root.clone(),
+        exec_root: config.exec_root.clone(),
+    };
     let snapshot_root = config.data_root.join("snapshots");
     for path in [
         config.data_root.clone(),
@@ -150,13 +163,20 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         config.data_root.join("content"),
         snapshot_root.clone(),
     ] {
-        host::make_private_dir(&path)
-            .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+        host::make_private_dir(&path).map_err(|source| OpenError::Directory {
+            path: path.clone(),
+            source,
+        })?;
     }
     let meta = Meta::open(&config.data_root.join("meta.db"))
         .map_err(|source| OpenError::Meta { source })?;
     for damaged in meta.quarantined() {
-        tracing::error!(kind = damaged.kind, id = damaged.id, reason = damaged.reason, "a record is damaged and set aside");
+        tracing::error!(
+            kind = damaged.kind,
+            id = damaged.id,
+            reason = damaged.reason,
+            "a record is damaged and set aside"
+        );
     }
     let content = ContentStore::open(&config.data_root.join("content"))
         .map_err(|source| OpenError::Content { source })?;
@@ -171,8 +191,10 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         .map_err(|source| OpenError::Images { source })?;
     let images = Arc::new(images);
     let puller = crate::images::puller(&config, &images)?;
-    let launcher = Launcher::open(&config.shim)
-        .map_err(|source| OpenError::Shim { path: config.shim.clone(), source })?;
+    let launcher = Launcher::open(&config.shim).map_err(|source| OpenError::Shim {
+        path: config.shim.clone(),
+        source,
+    })?;
     let bus = Bus::open(&meta).map_err(|source| OpenError::Read { source })?;
     let facts = host::facts(format!("havre-{}", config.instance));
     Ok(Arc::new(Shared {
@@ -227,8 +249,12 @@ impl Shared {
     /// Publishes an event about an image.
     pub(crate) fn announce_image(&self, action: &str, id: &str, name: &str) {
         let attributes = [("name".to_owned(), name.to_owned())].into();
-        let actor = Actor { id: id.to_owned(), attributes };
-        self.bus.publish(event("image", action, actor, String::new()));
+        let actor = Actor {
+            id: id.to_owned(),
+            attributes,
+        };
+        self.bus
+            .publish(event("image", action, actor, String::new()));
     }
 }
 
@@ -244,7 +270,10 @@ pub(crate) fn container_event(
     for (key, value) in attributes {
         all.insert((*key).to_owned(), (*value).to_owned());
     }
-    let actor = Actor { id: fixed.id.to_string(), attributes: all };
+    let actor = Actor {
+        id: fixed.id.to_string(),
+        attributes: all,
+    };
     event("container", action, actor, fixed.config.image.clone())
 }
 

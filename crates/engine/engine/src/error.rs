@@ -19,5 +19,8 @@ pub(crate) fn no_such_container(name: &str) -> ApiError {
 }
 
 pub(crate) fn not_running(id: &str) -> ApiError {
-    ApiError::new(ErrorKind::Conflict, format!("container {id} is not running"))
+    ApiError::new(
+        ErrorKind::Conflict,
+        format!("container {id} is not running"),
+    )
 }

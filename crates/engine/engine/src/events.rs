@@ -46,13 +46,23 @@ impl Bus {
             .filter_map(|document| {
                 let sequence = document.id.parse().ok()?;
                 let event = serde_json::from_slice(&document.body).ok()?;
-                Some(Numbered { sequence, event: Arc::new(event) })
+                Some(Numbered {
+                    sequence,
+                    event: Arc::new(event),
+                })
             })
             .collect();
         ring.sort_by_key(|entry| entry.sequence);
         let next = ring.last().map_or(1, |entry| entry.sequence + 1);
-        let inner = Inner { ring: ring.into(), saved: next, next };
-        Ok(Self { inner: Mutex::new(inner), newest: watch::Sender::new(next - 1) })
+        let inner = Inner {
+            ring: ring.into(),
+            saved: next,
+            next,
+        };
+        Ok(Self {
+            inner: Mutex::new(inner),
+            newest: watch::Sender::new(next - 1),
+        })
     }
 
     /// Publishes an event to subscribers now; it becomes durable with the next batch that passes [`Bus::save`].
@@ -60,7 +70,10 @@ impl Bus {
         let mut inner = self.lock();
         let sequence = inner.next;
         inner.next += 1;
-        inner.ring.push_back(Numbered { sequence, event: Arc::new(event) });
+        inner.ring.push_back(Numbered {
+            sequence,
+            event: Arc::new(event),
+        });
         if inner.ring.len() > 4 * CAPACITY {
             inner.ring.pop_front();
         }
@@ -79,7 +92,9 @@ impl Bus {
         }
         inner.saved = inner.next;
         while inner.ring.len() > CAPACITY {
-            let Some(old) = inner.ring.pop_front() else { break };
+            let Some(old) = inner.ring.pop_front() else {
+                break;
+            };
             batch = batch.delete(KIND, &id(old.sequence));
         }
         batch
@@ -88,7 +103,9 @@ impl Bus {
     /// Events after `sequence`, oldest first.
     pub(crate) fn after(&self, sequence: u64) -> Vec<Numbered> {
         let inner = self.lock();
-        let start = inner.ring.partition_point(|entry| entry.sequence <= sequence);
+        let start = inner
+            .ring
+            .partition_point(|entry| entry.sequence <= sequence);
         inner.ring.iter().skip(start).cloned().collect()
     }
 

@@ -101,13 +101,16 @@ impl Execs for Engine {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
         let id = ExecId::from_bytes(bytes);
-        self.shared.execs.prune(|container| self.shared.registry.get(container).is_some());
+        self.shared
+            .execs
+            .prune(|container| self.shared.registry.get(container).is_some());
         let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&container));
         let planned = tokio::task::spawn_blocking(move || {
             process(&shared, &owner, &request).map(|process| (request, process))
         });
-        let (request, process) =
-            planned.await.map_err(|err| internal("failed to plan the process", &err))??;
+        let (request, process) = planned
+            .await
+            .map_err(|err| internal("failed to plan the process", &err))??;
         let command = command_line(&request);
         let exec = Arc::new(Exec {
             id: id.clone(),
@@ -160,7 +163,9 @@ impl Execs for Engine {
         let exec = self.shared.execs.find(id)?;
         let (_, shim) = self.shim_of(&exec)?;
         if !exec.state.borrow().running {
-            return Err(ApiError::conflict(format!("exec process {id} is not running")));
+            return Err(ApiError::conflict(format!(
+                "exec process {id} is not running"
+            )));
         }
         shim.resize(exec.id.as_str(), size.height, size.width).await
     }
@@ -182,7 +187,10 @@ impl Engine {
             .get(&exec.container)
             .ok_or_else(|| crate::error::no_such_container(exec.container.as_str()))?;
         let view = usable(&container)?;
-        let shim = view.shim.clone().ok_or_else(|| not_running(exec.container.as_str()))?;
+        let shim = view
+            .shim
+            .clone()
+            .ok_or_else(|| not_running(exec.container.as_str()))?;
         Ok((container, shim))
     }
 
@@ -194,13 +202,23 @@ impl Engine {
     ) -> ApiResult<Option<AttachSession>> {
         let exec = self.shared.execs.find(id)?;
         let (container, shim) = self.shim_of(&exec)?;
-        let first = exec.state.send_if_modified(|state| !std::mem::replace(&mut state.taken, true));
+        let first = exec
+            .state
+            .send_if_modified(|state| !std::mem::replace(&mut state.taken, true));
         if !first {
             let ended = exec.state.borrow().exit_code.is_some();
-            let how = if ended { "has already run" } else { "is already running" };
-            return Err(ApiError::conflict(format!("Error: Exec command {id} {how}")));
+            let how = if ended {
+                "has already run"
+            } else {
+                "is already running"
+            };
+            return Err(ApiError::conflict(format!(
+                "Error: Exec command {id} {how}"
+            )));
         }
-        let run = self.launch_exec(&exec, &container, &shim, start, attach).await;
+        let run = self
+            .launch_exec(&exec, &container, &shim, start, attach)
+            .await;
         match run {
             Ok(session) => Ok(session),
             Err(err) => {
@@ -211,7 +229,10 @@ impl Engine {
                 exec.state.send_modify(|state| state.end(code));
                 // The shim may never have known it.
                 shim.delete(exec.id.as_str()).await.ok();
-                Err(ApiError::new(err.kind, format!("OCI runtime exec failed: {}", err.message)))
+                Err(ApiError::new(
+                    err.kind,
+                    format!("OCI runtime exec failed: {}", err.message),
+                ))
             }
         }
     }
@@ -225,18 +246,30 @@ impl Engine {
         attach: bool,
     ) -> ApiResult<Option<AttachSession>> {
         let request = &exec.request;
-        shim.exec(exec.id.as_str(), request.tty, exec.process.clone()).await?;
-        let session = if attach { Some(self.attach_exec(exec, shim).await?) } else { None };
+        shim.exec(exec.id.as_str(), request.tty, exec.process.clone())
+            .await?;
+        let session = if attach {
+            Some(self.attach_exec(exec, shim).await?)
+        } else {
+            None
+        };
         let pid = shim.start(exec.id.as_str()).await?;
         exec.state.send_modify(|state| {
             state.running = true;
             state.pid = pid;
         });
-        self.announce(container, &format!("exec_start: {}", command_line(request)), &exec.id, None);
+        self.announce(
+            container,
+            &format!("exec_start: {}", command_line(request)),
+            &exec.id,
+            None,
+        );
         let size = start.size.or_else(|| first_size(request));
         if let Some(size) = size.filter(|_| request.tty) {
             // The process may be gone already; its size matters to nobody then.
-            shim.resize(exec.id.as_str(), size.height, size.width).await.ok();
+            shim.resize(exec.id.as_str(), size.height, size.width)
+                .await
+                .ok();
         }
         self.watch_exec(exec, container, shim);
         Ok(session)
@@ -250,9 +283,17 @@ impl Engine {
             stdout: request.attach_stdout,
             stderr: request.attach_stderr,
         };
-        let eof = if request.tty { StdinEof::Detach } else { StdinEof::CloseStdin };
+        let eof = if request.tty {
+            StdinEof::Detach
+        } else {
+            StdinEof::CloseStdin
+        };
         let keys = Some(request.detach_keys.clone()).filter(|keys| !keys.is_empty());
-        let kind = crate::attach::Kind { tty: request.tty, stdin_eof: eof, detach_keys: keys };
+        let kind = crate::attach::Kind {
+            tty: request.tty,
+            stdin_eof: eof,
+            detach_keys: keys,
+        };
         let (session, pending) = crate::attach::session(&self.shared, wanted, kind);
         let mut state = exec.state.subscribe();
         let ended = async move {
@@ -264,7 +305,9 @@ impl Engine {
     }
 
     fn watch_exec(&self, exec: &Arc<Exec>, container: &Arc<Container>, shim: &Arc<Shim>) {
-        let engine = Self { shared: Arc::clone(&self.shared) };
+        let engine = Self {
+            shared: Arc::clone(&self.shared),
+        };
         let (exec, container, shim) = (Arc::clone(exec), Arc::clone(container), Arc::clone(shim));
         let stopping = self.shared.stopping.clone();
         self.shared.tasks.spawn(async move {
@@ -298,7 +341,10 @@ fn command_line(request: &ExecCreateRequest) -> String {
 
 fn first_size(request: &ExecCreateRequest) -> Option<TerminalSize> {
     let [height, width] = request.console_size?;
-    Some(TerminalSize { height: height.try_into().ok()?, width: width.try_into().ok()? })
+    Some(TerminalSize {
+        height: height.try_into().ok()?,
+        width: width.try_into().ok()?,
+    })
 }
 
 /// A container that takes exec processes.
@@ -317,7 +363,11 @@ fn usable(container: &Container) -> ApiResult<Arc<View>> {
 }
 
 /// The process as JSON, planned with the accounts that the container has now.
-fn process(shared: &Shared, container: &Container, request: &ExecCreateRequest) -> ApiResult<Vec<u8>> {
+fn process(
+    shared: &Shared,
+    container: &Container,
+    request: &ExecCreateRequest,
+) -> ApiResult<Vec<u8>> {
     let fixed = &container.fixed;
     let mounts = shared
         .snapshots
@@ -325,10 +375,18 @@ fn process(shared: &Shared, container: &Container, request: &ExecCreateRequest) 
         .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
     let rootfs: Vec<RootMount> = mounts
         .into_iter()
-        .map(|m| RootMount { kind: m.fstype, source: m.source, options: m.options })
+        .map(|m| RootMount {
+            kind: m.fstype,
+            source: m.source,
+            options: m.options,
+        })
         .collect();
     let accounts = crate::container::accounts(&rootfs)?;
-    let user = if request.user.is_empty() { &fixed.config.user } else { &request.user };
+    let user = if request.user.is_empty() {
+        &fixed.config.user
+    } else {
+        &request.user
+    };
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(user, extra, &accounts)?;
     let inputs = Inputs {
@@ -365,9 +423,17 @@ mod tests {
             };
             store.lock().insert(id.clone(), Arc::new(exec));
         }
-        store.find(ids[0].as_str()).unwrap().state.send_modify(|state| state.end(0));
+        store
+            .find(ids[0].as_str())
+            .unwrap()
+            .state
+            .send_modify(|state| state.end(0));
         store.prune(|_| true);
-        assert_eq!(store.lock().len(), 2, "the exit code can still be asked for");
+        assert_eq!(
+            store.lock().len(),
+            2,
+            "the exit code can still be asked for"
+        );
         tokio::time::advance(REMEMBERED).await;
         store.prune(|_| true);
         assert!(store.find(ids[0].as_str()).is_err() && store.find(ids[1].as_str()).is_ok());

@@ -20,7 +20,10 @@ pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let pid_max = read_number("/proc/sys/kernel/pid_max").unwrap_or(32_768);
     HostFacts {
-        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        hostname: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         cpus,
         memory: memory_total(),
         pid_max,
@@ -35,7 +38,8 @@ pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
 fn bounding_set() -> u64 {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 fn read_number(path: &str) -> Option<i64> {
@@ -45,7 +49,8 @@ fn read_number(path: &str) -> Option<i64> {
 fn memory_total() -> u64 {
     let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0)
+    line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .unwrap_or(0)
         * 1024
 }
 
@@ -65,7 +70,9 @@ fn hard_limits(can_raise: bool) -> Vec<(PosixRlimitType, u64)> {
 }
 
 fn thermal_throttle() -> Vec<String> {
-    let Ok(cpus) = fs_err::read_dir("/sys/devices/system/cpu") else { return Vec::new() };
+    let Ok(cpus) = fs_err::read_dir("/sys/devices/system/cpu") else {
+        return Vec::new();
+    };
     let mut found: Vec<String> = cpus
         .flatten()
         .map(|entry| entry.path().join("thermal_throttle"))
@@ -93,11 +100,17 @@ pub(crate) fn devices(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
         } else {
             PathBuf::from(&wanted.path_in_container)
         };
-        let rights = if wanted.cgroup_permissions.is_empty() { "rwm" } else { &wanted.cgroup_permissions };
+        let rights = if wanted.cgroup_permissions.is_empty() {
+            "rwm"
+        } else {
+            &wanted.cgroup_permissions
+        };
         let before = found.len();
         if source.is_dir() {
             walk(&source, &mut |path| {
-                let below = path.strip_prefix(&source).map_or_else(|_| inside.clone(), |p| inside.join(p));
+                let below = path
+                    .strip_prefix(&source)
+                    .map_or_else(|_| inside.clone(), |p| inside.join(p));
                 found.extend(stat_device(path, below, rights));
             });
         } else {
@@ -137,10 +150,14 @@ fn stat_device(path: &Path, inside: PathBuf, rights: &str) -> Option<HostDevice>
 }
 
 fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
-    let Ok(entries) = fs_err::read_dir(directory) else { return };
+    let Ok(entries) = fs_err::read_dir(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if kind.is_dir() {
             if !OWN_DEV.iter().any(|own| name == *own) {
                 walk(&entry.path(), visit);
@@ -159,5 +176,8 @@ pub(crate) fn network_files() -> (String, String) {
 
 /// A directory that only root may enter; one that exists is made so.
 pub(crate) fn make_private_dir(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }

@@ -25,7 +25,10 @@ const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since",
 
 /// The image that a user means, in Docker's words when there is none.
 pub(crate) fn find(shared: &Shared, text: &str) -> ApiResult<Arc<Image>> {
-    shared.images.resolve(text).map_err(|err| ApiError::from_classified(&err))
+    shared
+        .images
+        .resolve(text)
+        .map_err(|err| ApiError::from_classified(&err))
 }
 
 #[async_trait]
@@ -58,7 +61,11 @@ impl Images for Engine {
     }
 
     async fn tag(&self, name: &str, repository: &str, tag: &str) -> ApiResult<()> {
-        let text = if tag.is_empty() { repository.to_owned() } else { format!("{repository}:{tag}") };
+        let text = if tag.is_empty() {
+            repository.to_owned()
+        } else {
+            format!("{repository}:{tag}")
+        };
         let reference = Reference::parse_normalized(&text)
             .map_err(|err| ApiError::from_classified(&err))?
             .with_default_tag();
@@ -70,7 +77,8 @@ impl Images for Engine {
                 .map_err(|err| ApiError::from_classified(&err))
         });
         let image = tagged.await?;
-        self.shared.announce_image("tag", image.id().as_str(), &reference.familiar());
+        self.shared
+            .announce_image("tag", image.id().as_str(), &reference.familiar());
         Ok(())
     }
 
@@ -88,16 +96,25 @@ impl Images for Engine {
         for record in removed.await? {
             items.push(match record {
                 DeleteRecord::Untagged(reference) => {
-                    self.shared.announce_image("untag", &id, &reference.familiar());
-                    ImageDeleteItem { untagged: reference.familiar(), ..ImageDeleteItem::default() }
+                    self.shared
+                        .announce_image("untag", &id, &reference.familiar());
+                    ImageDeleteItem {
+                        untagged: reference.familiar(),
+                        ..ImageDeleteItem::default()
+                    }
                 }
                 DeleteRecord::Image(gone) => {
-                    self.shared.announce_image("delete", gone.as_str(), gone.as_str());
-                    ImageDeleteItem { deleted: gone.to_string(), ..ImageDeleteItem::default() }
+                    self.shared
+                        .announce_image("delete", gone.as_str(), gone.as_str());
+                    ImageDeleteItem {
+                        deleted: gone.to_string(),
+                        ..ImageDeleteItem::default()
+                    }
                 }
-                DeleteRecord::Layer(chain) => {
-                    ImageDeleteItem { deleted: chain.to_string(), ..ImageDeleteItem::default() }
-                }
+                DeleteRecord::Layer(chain) => ImageDeleteItem {
+                    deleted: chain.to_string(),
+                    ..ImageDeleteItem::default()
+                },
             });
         }
         Ok(items)
@@ -136,7 +153,9 @@ fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
         .transpose()
         .map_err(|err| failed(&err))?;
     let moment = |name: &str| -> ApiResult<Option<Timestamp>> {
-        let Some(text) = filters.values(name).next() else { return Ok(None) };
+        let Some(text) = filters.values(name).next() else {
+            return Ok(None);
+        };
         Ok(find(shared, text)?.config.created)
     };
     let (before, since) = (moment("before")?, moment("since")?);
@@ -155,14 +174,26 @@ fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
     images.retain(|image| {
         let created = image.config.created.unwrap_or_default();
         dangling.is_none_or(|wanted| wanted == image.is_dangling())
-            && filters.labels("label", image.config.config.labels.as_ref().unwrap_or(&none))
-            && filters.any("reference", |pattern| image.record.references.iter().any(|name| named(name, pattern)))
+            && filters.labels(
+                "label",
+                image.config.config.labels.as_ref().unwrap_or(&none),
+            )
+            && filters.any("reference", |pattern| {
+                image
+                    .record
+                    .references
+                    .iter()
+                    .any(|name| named(name, pattern))
+            })
             && before.is_none_or(|moment| created < moment)
             && since.is_none_or(|moment| created > moment)
             && until.is_none_or(|moment| created < moment)
     });
     let wanted = |name: &Reference| filters.any("reference", |pattern| named(name, pattern));
-    Ok(images.iter().map(|image| summary(image, &counts, &wanted)).collect())
+    Ok(images
+        .iter()
+        .map(|image| summary(image, &counts, &wanted))
+        .collect())
 }
 
 /// `busybox`, `busybox:1*`, `host/*/name`: Go's `path.Match` on the short name with and without its tag.
@@ -190,8 +221,12 @@ fn glob(mut pattern: &[u8], mut text: &[u8]) -> bool {
             (None, Some(_)) | (Some(_), _) => {}
         }
         // The star takes one more, and what follows it begins anew.
-        let Some((rest, from)) = star else { return false };
-        let Some((c, tail)) = from.split_first() else { return false };
+        let Some((rest, from)) = star else {
+            return false;
+        };
+        let Some((c, tail)) = from.split_first() else {
+            return false;
+        };
         if *c == b'/' {
             return false;
         }
@@ -228,7 +263,12 @@ fn summary(
 
 fn inspect(shared: &Shared, image: &Image) -> ImageInspect {
     let config = &image.config;
-    let layers = config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+    let layers = config
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     ImageInspect {
         id: image.id().to_string(),
         repo_tags: image.repo_tags(),
@@ -242,9 +282,17 @@ fn inspect(shared: &Shared, image: &Image) -> ImageInspect {
         os: config.os.clone(),
         os_version: config.os_version.clone(),
         size: signed(image.size),
-        graph_driver: Some(DriverData { data: None, name: shared.snapshots.driver().to_owned() }),
-        root_fs: ImageRootFs { kind: "layers".to_owned(), layers: Some(layers) },
-        metadata: ImageMetadata { last_tag_time: image.record.last_tagged.unwrap_or_default() },
+        graph_driver: Some(DriverData {
+            data: None,
+            name: shared.snapshots.driver().to_owned(),
+        }),
+        root_fs: ImageRootFs {
+            kind: "layers".to_owned(),
+            layers: Some(layers),
+        },
+        metadata: ImageMetadata {
+            last_tag_time: image.record.last_tagged.unwrap_or_default(),
+        },
         descriptor: image.record.manifest.clone(),
     }
 }
@@ -257,8 +305,14 @@ fn history(shared: &Shared, image: &Image) -> Vec<ImageHistoryItem> {
         .history
         .iter()
         .map(|step| {
-            let chain = if step.empty_layer { None } else { chains.next() };
-            let size = chain.and_then(|chain| shared.images.layer(&chain)).map_or(0, |l| l.size);
+            let chain = if step.empty_layer {
+                None
+            } else {
+                chains.next()
+            };
+            let size = chain
+                .and_then(|chain| shared.images.layer(&chain))
+                .map_or(0, |l| l.size);
             ImageHistoryItem {
                 comment: step.comment.clone(),
                 created: step.created.unwrap_or_default().secs.max(0),
@@ -296,7 +350,11 @@ mod tests {
             ("*b*x:?", "busybox:1", true),
             ("*/*b", "host/bb", true),
             ("h*b", "host/b", false),
-            ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "host:5000/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            (
+                "*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b",
+                "host:5000/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                false,
+            ),
         ] {
             let name = Reference::parse_normalized(text).unwrap();
             assert_eq!(named(&name, pattern), yes, "{pattern} {text}");

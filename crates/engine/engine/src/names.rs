@@ -13,10 +13,38 @@ const LEFT: [&str; 32] = [
     "sunny",
 ];
 const RIGHT: [&str; 32] = [
-    "anchor", "barge", "beacon", "bollard", "brig", "buoy", "canoe", "clipper", "cutter", "dinghy",
-    "dock", "ferry", "gull", "harbour", "heron", "jetty", "ketch", "lagoon", "lighthouse", "mast",
-    "mooring", "oar", "pier", "pilot", "quay", "rudder", "schooner", "sloop", "tern", "tide",
-    "tug", "wharf",
+    "anchor",
+    "barge",
+    "beacon",
+    "bollard",
+    "brig",
+    "buoy",
+    "canoe",
+    "clipper",
+    "cutter",
+    "dinghy",
+    "dock",
+    "ferry",
+    "gull",
+    "harbour",
+    "heron",
+    "jetty",
+    "ketch",
+    "lagoon",
+    "lighthouse",
+    "mast",
+    "mooring",
+    "oar",
+    "pier",
+    "pilot",
+    "quay",
+    "rudder",
+    "schooner",
+    "sloop",
+    "tern",
+    "tide",
+    "tug",
+    "wharf",
 ];
 
 /// Which name belongs to which container. A name is taken before anything is made for the container.
@@ -58,7 +86,10 @@ impl Names {
             .map_err(|err| crate::error::internal("failed to read random bytes", &err))?;
         let seed = u64::from_le_bytes(seed);
         for attempt in 0..64_u64 {
-            let name = made_up(seed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15)), attempt);
+            let name = made_up(
+                seed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                attempt,
+            );
             if self.reserve(&name, id).is_ok() {
                 return Ok(name);
             }
@@ -69,14 +100,20 @@ impl Names {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ContainerId>> {
-        self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 fn made_up(bits: u64, attempt: u64) -> String {
     let pick = |shift: u32| usize::try_from((bits >> shift) & 31).unwrap_or(0);
     let (left, right) = (LEFT[pick(3)], RIGHT[pick(17)]);
-    if attempt < 8 { format!("{left}_{right}") } else { format!("{left}_{right}{}", (bits >> 40) & 0xffff) }
+    if attempt < 8 {
+        format!("{left}_{right}")
+    } else {
+        format!("{left}_{right}{}", (bits >> 40) & 0xffff)
+    }
 }
 
 fn conflict(name: &str, owner: &ContainerId) -> ApiError {
@@ -124,7 +161,11 @@ mod tests {
         for bad in ["", "a", "/", "_a", "a/b", "a b", "é1", "a\n", "-a", "//ab"] {
             let err = check(bad).unwrap_err();
             assert_eq!(err.kind, ErrorKind::InvalidParameter);
-            assert!(err.message.starts_with("Invalid container name ("), "{}", err.message);
+            assert!(
+                err.message.starts_with("Invalid container name ("),
+                "{}",
+                err.message
+            );
         }
     }
 

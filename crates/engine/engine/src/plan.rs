@@ -24,9 +24,7 @@ use std::path::{Path, PathBuf};
 use havre_api_traits::ApiError;
 use havre_engine_types::{ContainerConfig, ExecCreateRequest, HostConfig};
 use havre_types::ContainerId;
-use oci_spec::runtime::{
-    LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spec, SpecBuilder,
-};
+use oci_spec::runtime::{LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spec, SpecBuilder};
 
 pub(crate) use check::check;
 pub(crate) use devices::{DeviceKind, HostDevice, check_permissions};
@@ -73,7 +71,12 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// The host name inside: what was asked for, the host's on its UTS namespace, else the short id.
-pub(crate) fn hostname(config: &ContainerConfig, modes: &Modes, facts: &HostFacts, id: &ContainerId) -> String {
+pub(crate) fn hostname(
+    config: &ContainerConfig,
+    modes: &Modes,
+    facts: &HostFacts,
+    id: &ContainerId,
+) -> String {
     if !config.hostname.is_empty() {
         return config.hostname.clone();
     }
@@ -100,9 +103,16 @@ pub(crate) fn engine_texts(
 ) -> Result<[(&'static str, String); 3], ApiError> {
     let empty: &[String] = &[];
     let list = |given: &'_ Option<Vec<String>>| given.clone().unwrap_or_default();
-    let (servers, search, options) =
-        (list(&inputs.host.dns), list(&inputs.host.dns_search), list(&inputs.host.dns_options));
-    let dns = Dns { servers: &servers, search: &search, options: &options };
+    let (servers, search, options) = (
+        list(&inputs.host.dns),
+        list(&inputs.host.dns_search),
+        list(&inputs.host.dns_options),
+    );
+    let dns = Dns {
+        servers: &servers,
+        search: &search,
+        options: &options,
+    };
     let on_host = (inputs.modes.network == Mode::Host).then_some(host_hosts);
     let extra = inputs.host.extra_hosts.as_deref().unwrap_or(empty);
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
@@ -124,16 +134,30 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
     let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
     let caps = caps(inputs.host, inputs.facts)?;
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
-    let context = context(inputs.config, inputs.host, inputs.facts, &name, &caps, &security);
+    let context = context(
+        inputs.config,
+        inputs.host,
+        inputs.facts,
+        &name,
+        &caps,
+        &security,
+    );
     let process = process::init(context, inputs.identity)?;
     let defaults = mounts::Defaults {
         privileged: inputs.host.privileged,
         writable_cgroup: false,
-        shm_size: if inputs.host.shm_size > 0 { inputs.host.shm_size } else { mounts::DEFAULT_SHM },
+        shm_size: if inputs.host.shm_size > 0 {
+            inputs.host.shm_size
+        } else {
+            mounts::DEFAULT_SHM
+        },
         host_ipc: inputs.modes.ipc == Mode::Host,
     };
-    let all_mounts =
-        mounts::assemble(defaults, &engine_files(inputs.data), &check::user_mounts(inputs.host)?)?;
+    let all_mounts = mounts::assemble(
+        defaults,
+        &engine_files(inputs.data),
+        &check::user_mounts(inputs.host)?,
+    )?;
     let linux = linux(inputs, &caps, &security)?;
     let root = RootBuilder::default()
         .path("rootfs")
@@ -164,7 +188,14 @@ pub(crate) fn exec(inputs: Inputs<'_>, request: &ExecCreateRequest) -> Result<Pr
     let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
     let caps = caps(inputs.host, inputs.facts)?;
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
-    let context = context(inputs.config, inputs.host, inputs.facts, &name, &caps, &security);
+    let context = context(
+        inputs.config,
+        inputs.host,
+        inputs.facts,
+        &name,
+        &caps,
+        &security,
+    );
     process::exec(context, request, inputs.identity)
 }
 
@@ -177,7 +208,14 @@ fn context<'a>(
     security: &security::SecurityOptions,
 ) -> process::Context<'a> {
     let no_new_privileges = security.no_new_privileges;
-    process::Context { config, host, facts, hostname, caps, no_new_privileges }
+    process::Context {
+        config,
+        host,
+        facts,
+        hostname,
+        caps,
+        no_new_privileges,
+    }
 }
 
 fn caps(host: &HostConfig, facts: &HostFacts) -> Result<capabilities::Set, ApiError> {
@@ -235,8 +273,14 @@ fn linux(
         rules: host.device_cgroup_rules.as_deref().unwrap_or_default(),
     };
     let rules = devices::rules(inputs.devices, rights)?;
-    let parent = if host.cgroup_parent.is_empty() { &inputs.facts.cgroup_parent } else { &host.cgroup_parent };
-    let cgroup = Path::new("/").join(parent.trim_start_matches('/')).join(inputs.id.as_str());
+    let parent = if host.cgroup_parent.is_empty() {
+        &inputs.facts.cgroup_parent
+    } else {
+        &host.cgroup_parent
+    };
+    let cgroup = Path::new("/")
+        .join(parent.trim_start_matches('/'))
+        .join(inputs.id.as_str());
     let own = sysctl::Own {
         ipc: inputs.modes.ipc != Mode::Host,
         net: inputs.modes.network != Mode::Host,
@@ -253,7 +297,11 @@ fn linux(
         .readonly_paths(read_only)
         .rootfs_propagation(check::rootfs_propagation(host)?);
     if !sysctls.is_empty() {
-        builder = builder.sysctl(sysctls.into_iter().collect::<std::collections::HashMap<_, _>>());
+        builder = builder.sysctl(
+            sysctls
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
     }
     let default_and_privileged =
         host.privileged && matches!(security.seccomp, security::Seccomp::Default);
@@ -262,5 +310,7 @@ fn linux(
     {
         builder = builder.seccomp(filter);
     }
-    builder.build().map_err(|err| crate::error::internal("failed to plan the container", &err))
+    builder
+        .build()
+        .map_err(|err| crate::error::internal("failed to plan the container", &err))
 }

@@ -37,9 +37,13 @@ impl Policy {
             "" | "no" => refuse_count(Self::No),
             "always" => refuse_count(Self::Always),
             "unless-stopped" => refuse_count(Self::UnlessStopped),
-            "on-failure" => u32::try_from(retries).map(Self::OnFailure).map_err(|_negative| {
-                ApiError::invalid("invalid restart policy: maximum retry count cannot be negative")
-            }),
+            "on-failure" => u32::try_from(retries)
+                .map(Self::OnFailure)
+                .map_err(|_negative| {
+                    ApiError::invalid(
+                        "invalid restart policy: maximum retry count cannot be negative",
+                    )
+                }),
             other => Err(ApiError::invalid(format!(
                 "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
             ))),
@@ -98,7 +102,10 @@ mod tests {
         assert!(always.after_exit(0, 99) && unless.after_exit(0, 99));
         assert!(twice.after_exit(1, 1) && !twice.after_exit(1, 2) && !twice.after_exit(0, 0));
         assert!(Policy::OnFailure(0).after_exit(1, 1000));
-        assert!(always.at_boot(0, 0, true), "always comes back with the engine");
+        assert!(
+            always.at_boot(0, 0, true),
+            "always comes back with the engine"
+        );
         assert!(!unless.at_boot(0, 0, true) && unless.at_boot(0, 0, false));
     }
 
@@ -112,11 +119,14 @@ mod tests {
     #[test]
     fn delays_double_to_a_minute_and_start_again_after_a_healthy_run() {
         let mut back_off = BackOff::default();
-        let delays: Vec<u128> =
-            (0..12).map(|_| back_off.next(Duration::from_millis(5)).as_millis()).collect();
+        let delays: Vec<u128> = (0..12)
+            .map(|_| back_off.next(Duration::from_millis(5)).as_millis())
+            .collect();
         assert_eq!(
             delays,
-            [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]
+            [
+                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000
+            ]
         );
         assert_eq!(back_off.next(Duration::from_secs(11)).as_millis(), 100);
     }

@@ -21,7 +21,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// Brings all containers back, then sweeps.
 pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
-    let documents = shared.meta.list(KIND).map_err(|source| OpenError::Read { source })?;
+    let documents = shared
+        .meta
+        .list(KIND)
+        .map_err(|source| OpenError::Read { source })?;
     let mut known = BTreeSet::new();
     let mut checks = JoinSet::new();
     for document in documents {
@@ -35,7 +38,11 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
                 });
             }
             Err(reason) => {
-                tracing::error!(container = document.id, reason, "record cannot be read: left alone");
+                tracing::error!(
+                    container = document.id,
+                    reason,
+                    "record cannot be read: left alone"
+                );
             }
         }
     }
@@ -53,9 +60,14 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
         .collect();
     // Before any actor may start something of its own.
     let kept = Arc::clone(shared);
-    let lost = shared.meta.has_lost(KIND).map_err(|source| OpenError::Read { source })?;
+    let lost = shared
+        .meta
+        .has_lost(KIND)
+        .map_err(|source| OpenError::Read { source })?;
     if lost {
-        tracing::error!("records of containers were damaged: what none names is kept and goes on running");
+        tracing::error!(
+            "records of containers were damaged: what none names is kept and goes on running"
+        );
     }
     let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known, &live, lost)).await;
     if let Err(err) = swept {
@@ -100,7 +112,10 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
                 let was_running = record.state.status == Status::Running;
                 if was_running {
                     // Without bundle and shim, the host went down with the container.
-                    let exit = Exit { exit_status: 255, ..Exit::unseen() };
+                    let exit = Exit {
+                        exit_status: 255,
+                        ..Exit::unseen()
+                    };
                     spawn_actor(shared, record, Beginning::Ended(exit));
                     return;
                 }
@@ -133,7 +148,11 @@ fn forget(shared: &Arc<Shared>, record: &Record) {
 
 /// What is left of a container's last run.
 enum Found {
-    Running { shim: Arc<Shim>, pid: u32, started: Timestamp },
+    Running {
+        shim: Arc<Shim>,
+        pid: u32,
+        started: Timestamp,
+    },
     Ended(Exit),
     Nothing,
 }
@@ -147,7 +166,9 @@ async fn examine(shared: &Shared, record: &Record) -> Found {
     let state = &record.state;
     let found = match examine_bundle(record, id, &bundle).await {
         // This end has been recorded; only the bundle was left.
-        Found::Ended(exit) if !state.status.has_process() && state.finished_at == exit.exited_at => {
+        Found::Ended(exit)
+            if !state.status.has_process() && state.finished_at == exit.exited_at =>
+        {
             Found::Nothing
         }
         other => other,
@@ -172,9 +193,11 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
         Ok(Ok(state)) => {
             let status = TaskStatus::try_from(state.status).unwrap_or(TaskStatus::Unknown);
             match status {
-                TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => {
-                    Found::Running { shim, pid: state.pid, started: started_at(bundle) }
-                }
+                TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => Found::Running {
+                    shim,
+                    pid: state.pid,
+                    started: started_at(bundle),
+                },
                 TaskStatus::Stopped => {
                     let exit = shim.exit().await.unwrap_or_else(Exit::unseen);
                     shim.finish().await;
@@ -195,7 +218,11 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
         // It lives and does not answer. Its container is shown as running; operations on it run into deadlines.
         Err(_elapsed) => {
             tracing::warn!(container = %id, "shim does not answer");
-            Found::Running { shim, pid: record.state.pid, started: started_at(bundle) }
+            Found::Running {
+                shim,
+                pid: record.state.pid,
+                started: started_at(bundle),
+            }
         }
     }
 }
@@ -220,19 +247,24 @@ fn started_at(bundle: &Path) -> Timestamp {
 /// Removes what no record names: bundles, data directories, layers, cgroups.
 /// With `lost` records it may be all that is left of a container, so that it stays.
 fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>, lost: bool) {
-    sweep_cgroups(shared, |id| !live.contains(id) && (!lost || known.contains(id.as_str())));
+    sweep_cgroups(shared, |id| {
+        !live.contains(id) && (!lost || known.contains(id.as_str()))
+    });
     if lost {
         return;
     }
     let stale = |root: &Path| -> Vec<ContainerId> {
-        let Ok(entries) = fs_err::read_dir(root) else { return Vec::new() };
+        let Ok(entries) = fs_err::read_dir(root) else {
+            return Vec::new();
+        };
         entries
             .flatten()
             .filter_map(|entry| ContainerId::parse(entry.file_name().to_str()?).ok())
             .filter(|id| !known.contains(id.as_str()))
             .collect()
     };
-    let mut orphans: BTreeSet<ContainerId> = stale(&shared.places.all_bundles()).into_iter().collect();
+    let mut orphans: BTreeSet<ContainerId> =
+        stale(&shared.places.all_bundles()).into_iter().collect();
     orphans.extend(stale(&shared.places.all_data()));
     for info in shared.snapshots.walk() {
         if let Ok(id) = ContainerId::parse(&info.key)
@@ -255,11 +287,17 @@ fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>
 fn sweep_cgroups(shared: &Shared, is_left: impl Fn(&ContainerId) -> bool) {
     let parent = Path::new("/").join(&shared.facts.cgroup_parent);
     let Ok(host) = Host::detect() else { return };
-    let Ok(group) = Cgroup::open(&host, &parent) else { return };
+    let Ok(group) = Cgroup::open(&host, &parent) else {
+        return;
+    };
     let mut left = BTreeSet::new();
     for (_, directory) in group.directories() {
-        let Ok(entries) = fs_err::read_dir(directory) else { continue };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let Ok(entries) = fs_err::read_dir(directory) else {
+            continue;
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
         left.extend(names.filter_map(|name| ContainerId::parse(&name).ok()));
     }
     for id in left.iter().filter(|id| is_left(id)) {
@@ -268,7 +306,9 @@ fn sweep_cgroups(shared: &Shared, is_left: impl Fn(&ContainerId) -> bool) {
 }
 
 fn sweep_cgroup(host: &Host, parent: &Path, id: &ContainerId) {
-    let Ok(cgroup) = Cgroup::open(host, &parent.join(id.as_str())) else { return };
+    let Ok(cgroup) = Cgroup::open(host, &parent.join(id.as_str())) else {
+        return;
+    };
     if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
         tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
     }
@@ -291,7 +331,9 @@ pub(crate) async fn end_group(shared: &Arc<Shared>, id: &ContainerId) {
 pub(crate) fn remove_parent(shared: &Shared) {
     let parent = Path::new("/").join(&shared.facts.cgroup_parent);
     let Ok(host) = Host::detect() else { return };
-    let Ok(group) = Cgroup::open(&host, &parent) else { return };
+    let Ok(group) = Cgroup::open(&host, &parent) else {
+        return;
+    };
     if let Err(err) = group.delete() {
         tracing::debug!(error = %err, "the cgroup of all containers stays");
     }

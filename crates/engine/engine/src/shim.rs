@@ -27,8 +27,8 @@ use crate::container::{Exit, SHIM_DEADLINE};
 
 mod process;
 
-pub(crate) use process::kill_left;
 use process::Process;
+pub(crate) use process::kill_left;
 
 const PROGRAM: &str = "containerd-shim-havre-v2";
 const TASK_SOCKET: &str = "shim.sock";
@@ -79,7 +79,9 @@ pub(crate) struct CreateTask {
 impl Launcher {
     pub(crate) fn open(program: &Path) -> io::Result<Self> {
         let file = fs_err::File::open(program)?;
-        Ok(Self { program: havre_sys::fd::memfd_sealed(c"havre-shim", file)? })
+        Ok(Self {
+            program: havre_sys::fd::memfd_sealed(c"havre-shim", file)?,
+        })
     }
 
     /// Binds the sockets in the bundle and starts a shim that listens on them. Blocks for about a millisecond.
@@ -89,7 +91,10 @@ impl Launcher {
         let task = havre_sys::net::unix_listen_at(dir.as_fd(), OsStr::new(TASK_SOCKET), mode)?;
         let attach = havre_sys::net::unix_listen_at(dir.as_fd(), OsStr::new(ATTACH_SOCKET), mode)?;
         let log = fs_err::File::create(bundle.join("shim.log"))?;
-        let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = fs_err::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         let words = [
             PROGRAM,
             "serve",
@@ -99,7 +104,10 @@ impl Launcher {
             id.as_str(),
             "--bundle",
         ];
-        let mut argv = words.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let mut argv = words
+            .into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, _>>()?;
         argv.push(CString::new(bundle.as_os_str().as_encoded_bytes())?);
         let child = Spawn::new(Program::Fd(self.program.as_fd()), argv)
             .cwd(dir.as_fd())
@@ -115,13 +123,20 @@ impl Launcher {
             end(&child);
             return Err(err);
         }
-        Ok(Started { id: id.clone(), bundle: bundle.to_owned(), child })
+        Ok(Started {
+            id: id.clone(),
+            bundle: bundle.to_owned(),
+            child,
+        })
     }
 }
 
 /// Ends a shim that has no container yet.
 fn end(child: &Child) {
-    if let Err(err) = child.kill(rustix::process::Signal::KILL).and_then(|()| child.wait()) {
+    if let Err(err) = child
+        .kill(rustix::process::Signal::KILL)
+        .and_then(|()| child.wait())
+    {
         tracing::warn!(error = %err, "a shim that is not needed does not end");
     }
 }
@@ -159,7 +174,10 @@ impl Shim {
         let Started { id, bundle, child } = started;
         let connected = Self::dial(id, bundle, Process::Unknown).await;
         match connected {
-            Ok(shim) => Ok(Self { process: Process::Own(child), ..shim }),
+            Ok(shim) => Ok(Self {
+                process: Process::Own(child),
+                ..shim
+            }),
             Err(err) => {
                 end(&child);
                 Err(err)
@@ -177,17 +195,29 @@ impl Shim {
         let dir = open_dir(&bundle)?;
         let stream = UnixStream::connect(through(&dir, TASK_SOCKET)).await?;
         let (client, sessions) = (TaskClient::new(stream), watch::Sender::new(0));
-        Ok(Self { id, bundle, dir, client, process, sessions })
+        Ok(Self {
+            id,
+            bundle,
+            dir,
+            client,
+            process,
+            sessions,
+        })
     }
 
     pub(crate) async fn create(&self, task: &CreateTask) -> ApiResult<u32> {
         let options = &task.log_options;
-        let max_size = options.get("max-size").and_then(|text| size::parse_bytes(text).ok());
+        let max_size = options
+            .get("max-size")
+            .and_then(|text| size::parse_bytes(text).ok());
         let log = LogOptions {
             driver: task.log_driver.clone(),
             path: task.log_path.display().to_string(),
             max_size: max_size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-            max_file: options.get("max-file").and_then(|text| text.parse().ok()).unwrap_or(0),
+            max_file: options
+                .get("max-file")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
             attrs: std::collections::HashMap::new(),
         };
         let options = HavreOptions {
@@ -213,7 +243,10 @@ impl Shim {
     }
 
     pub(crate) async fn start(&self, exec: &str) -> ApiResult<u32> {
-        let request = StartRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        let request = StartRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+        };
         Ok(self.call(&request).await?.pid)
     }
 
@@ -225,9 +258,14 @@ impl Shim {
             signal,
             all: false,
         };
-        let sent = self.call_within(SIGNAL_DEADLINE, &request).await.map(|_| ());
+        let sent = self
+            .call_within(SIGNAL_DEADLINE, &request)
+            .await
+            .map(|_| ());
         match sent {
-            Err(err) if signal == crate::signal::KILL && err.kind == ErrorKind::DeadlineExceeded => {
+            Err(err)
+                if signal == crate::signal::KILL && err.kind == ErrorKind::DeadlineExceeded =>
+            {
                 tracing::warn!(container = %self.id, "shim does not answer and is killed with its container");
                 self.process.kill();
                 Ok(())
@@ -237,7 +275,11 @@ impl Shim {
     }
 
     pub(crate) async fn state(&self) -> ApiResult<StateResponse> {
-        self.call(&StateRequest { id: self.id.to_string(), exec_id: String::new() }).await
+        self.call(&StateRequest {
+            id: self.id.to_string(),
+            exec_id: String::new(),
+        })
+        .await
     }
 
     /// Adds a process, which waits for [`Shim::start`].
@@ -246,14 +288,20 @@ impl Shim {
             id: self.id.to_string(),
             exec_id: exec.to_owned(),
             terminal,
-            spec: Some(Any::json("types.containerd.io/opencontainers/runtime-spec/1/Process", process)),
+            spec: Some(Any::json(
+                "types.containerd.io/opencontainers/runtime-spec/1/Process",
+                process,
+            )),
             ..ExecProcessRequest::default()
         };
         self.call(&request).await.map(|_| ())
     }
 
     pub(crate) async fn delete(&self, exec: &str) -> ApiResult<()> {
-        let request = DeleteRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        let request = DeleteRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+        };
         self.call(&request).await.map(|_| ())
     }
 
@@ -269,7 +317,10 @@ impl Shim {
 
     /// Waits for the end of an exec process; a shim that died counts as a kill.
     pub(crate) async fn exec_exit(&self, exec: &str) -> i64 {
-        let request = WaitRequest { id: self.id.to_string(), exec_id: exec.to_owned() };
+        let request = WaitRequest {
+            id: self.id.to_string(),
+            exec_id: exec.to_owned(),
+        };
         match self.client.call(&request).await {
             Ok(answer) => answer.exit_status.into(),
             Err(_gone) => Exit::unseen().exit_status,
@@ -279,7 +330,10 @@ impl Shim {
     /// Waits for the end of the container. The record on disk is the truth; without one the shim was killed or
     /// cannot be talked to: then it is ended, and who asked must see to the container's processes.
     pub(crate) async fn exit(&self) -> Option<Exit> {
-        let request = WaitRequest { id: self.id.to_string(), exec_id: String::new() };
+        let request = WaitRequest {
+            id: self.id.to_string(),
+            exec_id: String::new(),
+        };
         let answer = self.client.call(&request).await;
         if let Some(exit) = Exit::read(&self.bundle) {
             return Some(exit);
@@ -318,18 +372,25 @@ impl Shim {
     pub(crate) async fn finish(&self) -> bool {
         let mut sessions = self.sessions.subscribe();
         // A client that does not read for so long loses the rest; the log has it.
-        tokio::time::timeout(DRAIN, sessions.wait_for(|count| *count == 0)).await.ok();
+        tokio::time::timeout(DRAIN, sessions.wait_for(|count| *count == 0))
+            .await
+            .ok();
         let freed = self.delete("").await;
         if let Err(err) = &freed {
             tracing::debug!(container = %self.id, error = %err.message, "shim had nothing to delete");
         }
-        let request = ShutdownRequest { id: self.id.to_string(), now: true };
+        let request = ShutdownRequest {
+            id: self.id.to_string(),
+            now: true,
+        };
         if let Err(err) = self.call(&request).await {
             tracing::debug!(container = %self.id, error = %err.message, "shim was gone before its end");
             self.process.kill();
         }
         if let Process::Own(child) = &self.process
-            && deadline(SHIM_DEADLINE, "shutdown", collect(child)).await.is_err()
+            && deadline(SHIM_DEADLINE, "shutdown", collect(child))
+                .await
+                .is_err()
         {
             tracing::warn!(container = %self.id, "shim does not end and is killed");
             self.process.kill();
@@ -342,7 +403,11 @@ impl Shim {
         self.call_within(SHIM_DEADLINE, request).await
     }
 
-    async fn call_within<R: TaskRequest>(&self, limit: Duration, request: &R) -> ApiResult<R::Response> {
+    async fn call_within<R: TaskRequest>(
+        &self,
+        limit: Duration,
+        request: &R,
+    ) -> ApiResult<R::Response> {
         let answer = deadline(limit, R::METHOD, self.client.call(request)).await?;
         answer.map_err(|err| match err {
             RpcError::Status { kind, message } => ApiError::new(kind, message),
@@ -353,7 +418,9 @@ impl Shim {
 
 /// Waits for the end of a child without holding a thread.
 async fn collect(child: &Child) {
-    let Ok(pidfd) = child.pidfd.try_clone().and_then(readiness) else { return };
+    let Ok(pidfd) = child.pidfd.try_clone().and_then(readiness) else {
+        return;
+    };
     // Readable means ended; an error means that somebody else has collected it.
     if pidfd.readable().await.is_ok() {
         child.try_wait().ok();
@@ -361,7 +428,10 @@ async fn collect(child: &Child) {
 }
 
 /// Lets a task wait for a descriptor.
-#[expect(deprecated, reason = "an OwnedFd names one descriptor for its whole life; the replacement is unsafe to call")]
+#[expect(
+    deprecated,
+    reason = "an OwnedFd names one descriptor for its whole life; the replacement is unsafe to call"
+)]
 pub(crate) fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }
@@ -370,12 +440,11 @@ fn through(dir: &OwnedFd, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
 }
 
-async fn deadline<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = T>,
-) -> ApiResult<T> {
+async fn deadline<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> ApiResult<T> {
     tokio::time::timeout(limit, work).await.map_err(|_elapsed| {
-        ApiError::new(ErrorKind::DeadlineExceeded, format!("the shim does not answer ({what})"))
+        ApiError::new(
+            ErrorKind::DeadlineExceeded,
+            format!("the shim does not answer ({what})"),
+        )
     })
 }

@@ -50,7 +50,11 @@ pub(crate) const TERM: u32 = 15;
 pub(crate) fn parse(text: &str) -> Result<u32, ApiError> {
     let wrong = || ApiError::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<u32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(wrong()) };
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(wrong())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -58,10 +62,18 @@ pub(crate) fn parse(text: &str) -> Result<u32, ApiError> {
     if let Some(n) = bare.strip_prefix("RTMIN+").and_then(offset) {
         return Ok(34 + n);
     }
-    if let Some(n) = bare.strip_prefix("RTMAX-").and_then(offset).filter(|&n| n < 15) {
+    if let Some(n) = bare
+        .strip_prefix("RTMAX-")
+        .and_then(offset)
+        .filter(|&n| n < 15)
+    {
         return Ok(64 - n);
     }
-    NAMES.iter().find(|(name, _)| *name == bare).map(|&(_, number)| number).ok_or_else(wrong)
+    NAMES
+        .iter()
+        .find(|(name, _)| *name == bare)
+        .map(|&(_, number)| number)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -70,13 +82,23 @@ mod tests {
 
     #[test]
     fn every_spelling() {
-        for (text, number) in
-            [("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("1", 1), ("64", 64)]
-        {
+        for (text, number) in [
+            ("KILL", 9),
+            ("sigterm", 15),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("1", 1),
+            ("64", 64),
+        ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for wrong in ["", "0", "65", "-1", "SIG", "NOPE", "RTMIN+16", "RTMAX-15", "9 "] {
-            assert_eq!(parse(wrong).unwrap_err().message, format!("invalid signal: {wrong}"));
+        for wrong in [
+            "", "0", "65", "-1", "SIG", "NOPE", "RTMIN+16", "RTMAX-15", "9 ",
+        ] {
+            assert_eq!(
+                parse(wrong).unwrap_err().message,
+                format!("invalid signal: {wrong}")
+            );
         }
     }
 }

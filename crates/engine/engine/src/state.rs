@@ -127,43 +127,23 @@ pub(crate) fn step(state: Status, event: Event) -> Step {
         (S::Starting | S::Running, E::StopRequested) => EndFirst,
         (S::Created | S::Exited | S::Removing | S::Dead, E::StopRequested) => NotModified,
 
-        (
-            S::Created | S::Exited | S::Dead,
-            E::RemoveRequested | E::ForceRemoveRequested,
-        ) => To(S::Removing),
+        (S::Created | S::Exited | S::Dead, E::RemoveRequested | E::ForceRemoveRequested) => {
+            To(S::Removing)
+        }
         (S::Restarting, E::ForceRemoveRequested) => To(S::Removing),
-        (S::Starting | S::Running | S::Restarting, E::RemoveRequested) => {
-            Refuse(R::MustStopFirst)
-        }
+        (S::Starting | S::Running | S::Restarting, E::RemoveRequested) => Refuse(R::MustStopFirst),
         (S::Starting | S::Running, E::ForceRemoveRequested) => EndFirst,
-        (S::Removing, E::RemoveRequested | E::ForceRemoveRequested) => {
-            Refuse(R::RemovalInProgress)
-        }
+        (S::Removing, E::RemoveRequested | E::ForceRemoveRequested) => Refuse(R::RemovalInProgress),
         (S::Removing, E::RemoveFailed) => To(S::Dead),
 
         (
-            S::Created
-            | S::Running
-           
-            | S::Restarting
-            | S::Exited
-            | S::Removing
-            | S::Dead,
+            S::Created | S::Running | S::Restarting | S::Exited | S::Removing | S::Dead,
             E::Started | E::StartFailed,
         )
         | (S::Created | S::Exited | S::Removing | S::Dead, E::Ended)
+        | (S::Created | S::Restarting | S::Exited | S::Removing | S::Dead, E::EndedWillRestart)
         | (
-            S::Created | S::Restarting | S::Exited | S::Removing | S::Dead,
-            E::EndedWillRestart,
-        )
-        | (
-            S::Created
-            | S::Starting
-            | S::Running
-           
-            | S::Restarting
-            | S::Exited
-            | S::Dead,
+            S::Created | S::Starting | S::Running | S::Restarting | S::Exited | S::Dead,
             E::RemoveFailed,
         ) => Refuse(R::Impossible),
     }

@@ -20,8 +20,21 @@ use crate::state::Status;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Names that filters of events know.
 const EVENT_FILTERS: [&str; 15] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin",
-    "scope", "secret", "service", "type", "volume", "id",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+    "id",
 ];
 
 #[async_trait]
@@ -45,10 +58,17 @@ impl System for Engine {
         let engine = ComponentVersion {
             name: "Engine".to_owned(),
             version: VERSION.to_owned(),
-            details: Some(details.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()),
+            details: Some(
+                details
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            ),
         };
         Ok(SystemVersion {
-            platform: PlatformInfo { name: "Havre".to_owned() },
+            platform: PlatformInfo {
+                name: "Havre".to_owned(),
+            },
             version: VERSION.to_owned(),
             os: "linux".to_owned(),
             arch: go_architecture().to_owned(),
@@ -59,7 +79,10 @@ impl System for Engine {
     }
 
     async fn events(&self, query: EventsQuery) -> ApiResult<mpsc::Receiver<Event>> {
-        query.filters.validate(&EVENT_FILTERS).map_err(|err| ApiError::from_classified(&err))?;
+        query
+            .filters
+            .validate(&EVENT_FILTERS)
+            .map_err(|err| ApiError::from_classified(&err))?;
         if let (Some(since), Some(until)) = (query.since, query.until)
             && until < since
         {
@@ -70,7 +93,13 @@ impl System for Engine {
         let (sender, receiver) = mpsc::channel(64);
         let mut newest = self.shared.bus.watch();
         let seen = *newest.borrow_and_update();
-        self.shared.tasks.spawn(send_events(Arc::clone(&self.shared), query, newest, seen, sender));
+        self.shared.tasks.spawn(send_events(
+            Arc::clone(&self.shared),
+            query,
+            newest,
+            seen,
+            sender,
+        ));
         Ok(receiver)
     }
 }
@@ -85,11 +114,16 @@ async fn send_events(
 ) {
     let mut position = if query.since.is_some() { 0 } else { seen };
     let now = Timestamp::now();
-    let end = query.until.map(|until| tokio::time::Instant::now() + until.since(now));
+    let end = query
+        .until
+        .map(|until| tokio::time::Instant::now() + until.since(now));
     loop {
         for entry in shared.bus.after(position) {
             if position != 0 && entry.sequence > position + 1 {
-                tracing::warn!(lost = entry.sequence - position - 1, "a reader of events was too slow");
+                tracing::warn!(
+                    lost = entry.sequence - position - 1,
+                    "a reader of events was too slow"
+                );
             }
             position = entry.sequence;
             let at = Timestamp::from_unix_nanos(entry.event.time_nano);
@@ -135,14 +169,19 @@ fn wanted(filters: &Filters, event: &Event) -> bool {
     };
     let image = || {
         filters.any("image", |value| {
-            let field = if event.kind == "image" { "name" } else { "image" };
+            let field = if event.kind == "image" {
+                "name"
+            } else {
+                "image"
+            };
             let name = attributes.get(field).map_or("", String::as_str);
             event.actor.id == value || name == value || name.split(':').next() == Some(value)
         })
     };
     let action = event.action.as_str();
-    filters.any("event", |value| action == value || action.split(':').next() == Some(value))
-        && filters.exact("type", &event.kind)
+    filters.any("event", |value| {
+        action == value || action.split(':').next() == Some(value)
+    }) && filters.exact("type", &event.kind)
         && filters.exact("scope", &event.scope)
         && filters.labels("label", attributes)
         && object("container")
@@ -167,7 +206,11 @@ fn info(shared: &Shared) -> SystemInfo {
     for container in shared.registry.all() {
         match container.now().state.status {
             Status::Running | Status::Restarting => running += 1,
-            Status::Created | Status::Starting | Status::Exited | Status::Removing | Status::Dead => {
+            Status::Created
+            | Status::Starting
+            | Status::Exited
+            | Status::Removing
+            | Status::Dead => {
                 stopped += 1;
             }
         }
@@ -175,7 +218,10 @@ fn info(shared: &Shared) -> SystemInfo {
     let uname = rustix::system::uname();
     let os = os_release();
     let config = &shared.config;
-    let runtime = Runtime { path: config.shim.display().to_string(), ..Runtime::default() };
+    let runtime = Runtime {
+        path: config.shim.display().to_string(),
+        ..Runtime::default()
+    };
     SystemInfo {
         id: config.instance.clone(),
         containers: running + stopped,
@@ -183,10 +229,14 @@ fn info(shared: &Shared) -> SystemInfo {
         containers_stopped: stopped,
         images: i64::try_from(shared.images.images().len()).unwrap_or(0),
         driver: shared.snapshots.driver().to_owned(),
-        driver_status: vec![["Root Dir".to_owned(), config.data_root.join("snapshots").display().to_string()]],
+        driver_status: vec![[
+            "Root Dir".to_owned(),
+            config.data_root.join("snapshots").display().to_string(),
+        ]],
         plugins: plugins(),
         debug: config.debug,
-        n_fd: fs_err::read_dir("/proc/self/fd").map_or(0, |fds| i64::try_from(fds.count()).unwrap_or(0)),
+        n_fd: fs_err::read_dir("/proc/self/fd")
+            .map_or(0, |fds| i64::try_from(fds.count()).unwrap_or(0)),
         system_time: Timestamp::now().rfc3339(),
         logging_driver: "json-file".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
@@ -205,11 +255,18 @@ fn info(shared: &Shared) -> SystemInfo {
         server_version: VERSION.to_owned(),
         runtimes: [("havre".to_owned(), runtime)].into(),
         default_runtime: "havre".to_owned(),
-        swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+        swarm: SwarmInfo {
+            local_node_state: "inactive".to_owned(),
+            ..SwarmInfo::default()
+        },
         live_restore_enabled: true,
         containerd_commit: Commit::default(),
-        security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
-        ipv4_forwarding: fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
+        security_options: vec![
+            "name=seccomp,profile=builtin".to_owned(),
+            "name=cgroupns".to_owned(),
+        ],
+        ipv4_forwarding: fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward")
+            .is_ok_and(|t| t.trim() == "1"),
         warnings: missing(),
         ..cgroup_info()
     }
@@ -267,15 +324,25 @@ fn registries(shared: &Shared) -> RegistryConfig {
         official: true,
     };
     let mut index_configs: BTreeMap<String, IndexInfo> = [("docker.io".to_owned(), hub)].into();
-    let (cidrs, hosts): (Vec<String>, Vec<String>) =
-        config.insecure_registries.iter().cloned().partition(|entry| entry.contains('/'));
+    let (cidrs, hosts): (Vec<String>, Vec<String>) = config
+        .insecure_registries
+        .iter()
+        .cloned()
+        .partition(|entry| entry.contains('/'));
     for host in hosts {
-        let info = IndexInfo { name: host.clone(), ..IndexInfo::default() };
+        let info = IndexInfo {
+            name: host.clone(),
+            ..IndexInfo::default()
+        };
         index_configs.insert(host, info);
     }
     let mut insecure = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
     insecure.extend(cidrs);
-    RegistryConfig { insecure_registry_cidrs: insecure, index_configs, mirrors: Some(mirrors) }
+    RegistryConfig {
+        insecure_registry_cidrs: insecure,
+        index_configs,
+        mirrors: Some(mirrors),
+    }
 }
 
 fn os_release() -> String {
@@ -283,6 +350,8 @@ fn os_release() -> String {
 }
 
 fn field(text: &str, name: &str) -> Option<String> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
     Some(line.trim_matches('"').to_owned())
 }

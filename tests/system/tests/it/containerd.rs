@@ -26,7 +26,9 @@ impl Containerd {
              [grpc]\naddress = \"{place}/c.sock\"\n[ttrpc]\naddress = \"{place}/c.ttrpc\"\n"
         );
         fs_err::write(directory.path().join("config.toml"), config)?;
-        let log = fs_err::File::create(directory.path().join("log"))?.into_parts().0;
+        let log = fs_err::File::create(directory.path().join("log"))?
+            .into_parts()
+            .0;
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
         let process = command("containerd")
             .arg("--config")
@@ -37,18 +39,31 @@ impl Containerd {
             .spawn()
             .context("failed to start containerd")?;
         let namespace = format!("havre-test-{}", std::process::id());
-        let mut started = Self { process, directory, namespace };
+        let mut started = Self {
+            process,
+            directory,
+            namespace,
+        };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !started.ctr(&["version"]).output()?.status.success() {
-            ensure!(started.process.try_wait()?.is_none(), "containerd ended: {}", started.log());
-            ensure!(Instant::now() < deadline, "containerd does not answer: {}", started.log());
+            ensure!(
+                started.process.try_wait()?.is_none(),
+                "containerd ended: {}",
+                started.log()
+            );
+            ensure!(
+                Instant::now() < deadline,
+                "containerd does not answer: {}",
+                started.log()
+            );
         }
         Ok(started)
     }
 
     fn ctr(&self, args: &[&str]) -> Command {
         let mut ctr = command("ctr");
-        ctr.arg("--address").arg(self.directory.path().join("c.sock"));
+        ctr.arg("--address")
+            .arg(self.directory.path().join("c.sock"));
         ctr.args(["--namespace", &self.namespace]).args(args);
         ctr.stdin(Stdio::null());
         ctr
@@ -88,14 +103,28 @@ fn containerd_runs_our_shim() -> Result<()> {
     let run = [&["run", "--runtime", "io.containerd.havre.v2"][..], &native].concat();
 
     let output = containerd
-        .ctr(&[&run[..], &["--rm", name, "brief", "sh", "-c", "echo out; exit 5"]].concat())
+        .ctr(
+            &[
+                &run[..],
+                &["--rm", name, "brief", "sh", "-c", "echo out; exit 5"],
+            ]
+            .concat(),
+        )
         .output()?;
     let seen = String::from_utf8_lossy(&output.stdout);
     ensure!(seen == "out\n", "{output:?}\n{}", containerd.log());
     ensure!(output.status.code() == Some(5), "{output:?}");
 
     stdout(&mut containerd.ctr(&[&run[..], &["--detach", name, "long", "sleep", "600"]].concat()))?;
-    let said = stdout(&mut containerd.ctr(&["tasks", "exec", "--exec-id", "e", "long", "echo", "inside"]))?;
+    let said = stdout(&mut containerd.ctr(&[
+        "tasks",
+        "exec",
+        "--exec-id",
+        "e",
+        "long",
+        "echo",
+        "inside",
+    ]))?;
     ensure!(said == "inside", "{said}");
     let listed = stdout(&mut containerd.ctr(&["tasks", "ls"]))?;
     ensure!(listed.contains("RUNNING"), "{listed}");

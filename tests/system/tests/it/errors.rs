@@ -51,7 +51,8 @@ fn bad_requests_are_refused() -> Result<()> {
     for (words, message) in cases {
         assert_fails(&run_rm(&engine, words)?, 125, message);
     }
-    let unknown = engine.docker_output(&["run", "--rm", "--network", "no-such", "busybox", "true"])?;
+    let unknown =
+        engine.docker_output(&["run", "--rm", "--network", "no-such", "busybox", "true"])?;
     assert_fails(&unknown, 125, "network no-such not found");
     assert!(
         engine.docker(&["ps", "-aq"])?.is_empty(),

@@ -31,7 +31,12 @@ fn both_command_lines_print_the_same() -> Result<()> {
         &["images", "--digests"],
         &["images", "-q", "--no-trunc"],
         &["inspect", "box"],
-        &["inspect", "-f", "{{.Config.Cmd}} {{json .Config.Env}} {{.HostConfig.NetworkMode}}", "box"],
+        &[
+            "inspect",
+            "-f",
+            "{{.Config.Cmd}} {{json .Config.Env}} {{.HostConfig.NetworkMode}}",
+            "box",
+        ],
         &["logs", "box"],
     ];
     for words in questions {

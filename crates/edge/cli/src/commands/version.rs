@@ -38,7 +38,11 @@ pub(super) async fn version(app: &mut App, matches: &Matches) -> Outcome {
     } else {
         let mut value = json!({"Client": client(server), "Server": server});
         if format != "{{json .}}" {
-            value.as_object_mut().into_iter().flatten().for_each(|(_, side)| go_names(side));
+            value
+                .as_object_mut()
+                .into_iter()
+                .flatten()
+                .for_each(|(_, side)| go_names(side));
         }
         template
             .render(&value)

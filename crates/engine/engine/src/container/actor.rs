@@ -18,10 +18,18 @@ use crate::state::{Event, Refusal, Status, Step, step};
 /// What the actor can be asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Start { reply: oneshot::Sender<ApiResult<()>> },
+    Start {
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
     /// The user wants it to end: no restart. Answers whether there is a process to end.
-    EndedByUser { then: AfterEnd, reply: oneshot::Sender<bool> },
-    Remove { force: bool, reply: oneshot::Sender<ApiResult<()>> },
+    EndedByUser {
+        then: AfterEnd,
+        reply: oneshot::Sender<bool>,
+    },
+    Remove {
+        force: bool,
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
     /// The process of run number `run` has ended.
     Ended { run: u64, exit: Exit },
 }
@@ -76,7 +84,10 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         Beginning::Running(shim) => Some(Arc::clone(shim)),
         Beginning::AtRest | Beginning::Ended(_) => None,
     };
-    let first = View { state: record.state.clone(), shim: shim.clone() };
+    let first = View {
+        state: record.state.clone(),
+        shim: shim.clone(),
+    };
     let (view, receiver) = watch::channel(Arc::new(first));
     let container = Arc::new(Container {
         fixed: Arc::clone(&record.fixed),
@@ -108,7 +119,10 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
     match beginning {
         Beginning::Running(shim) => actor.watch_exit(shim),
         Beginning::Ended(exit) => {
-            let ended = Command::Ended { run: actor.run, exit };
+            let ended = Command::Ended {
+                run: actor.run,
+                exit,
+            };
             // The actor has not begun yet, so its queue is open.
             actor.container.commands.send(ended).ok();
         }
@@ -192,7 +206,11 @@ impl Actor {
         let ran = self.state.status == Status::Restarting
             || (self.state.status == Status::Exited && !self.state.started_at.is_zero());
         let code = self.state.exit_code;
-        if ran && self.policy.at_boot(code, self.state.restart_count, self.state.stopped_by_user) {
+        if ran
+            && self
+                .policy
+                .at_boot(code, self.state.restart_count, self.state.stopped_by_user)
+        {
             self.state.status = Status::Restarting;
             self.restart_at = Some(Instant::now());
         } else if self.state.status != Status::Created && self.state.status != Status::Dead {
@@ -210,7 +228,11 @@ impl Actor {
 
     /// Removes it: the record first and durably, so that a name acknowledged as free is free for ever.
     pub(super) async fn remove(&mut self, force: bool) -> ApiResult<()> {
-        let event = if force { Event::ForceRemoveRequested } else { Event::RemoveRequested };
+        let event = if force {
+            Event::ForceRemoveRequested
+        } else {
+            Event::RemoveRequested
+        };
         match step(self.state.status, event) {
             Step::To(next) => self.state.status = next,
             Step::EndFirst => return Err(self.refused(Refusal::MustStopFirst)),
@@ -284,14 +306,20 @@ impl Actor {
 
     /// Shows the state to readers.
     pub(super) fn publish(&self) {
-        let view = View { state: self.state.clone(), shim: self.shim.clone() };
+        let view = View {
+            state: self.state.clone(),
+            shim: self.shim.clone(),
+        };
         self.view.send_replace(Arc::new(view));
     }
 
     /// Queues the record for the disk, together with the events that happened. The truth about a running process
     /// is in its bundle, so that nobody needs to wait for this.
     pub(super) fn save(&self) -> Option<havre_meta::Pending> {
-        let record = Record { fixed: Arc::clone(&self.fixed), state: self.state.clone() };
+        let record = Record {
+            fixed: Arc::clone(&self.fixed),
+            state: self.state.clone(),
+        };
         match record.to_json() {
             Ok(body) => {
                 let batch = havre_meta::Batch::new().put(KIND, self.fixed.id.as_str(), body);

@@ -35,7 +35,8 @@ pub(crate) async fn create(
     let config = plan::merge(request.config, &image.config)?;
     let mut warnings = plan::check(&config, &host_config, &image.config, &shared.facts)?;
     // A file system that hangs holds up nobody else.
-    let mut host_config = blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
+    let mut host_config =
+        blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
     warnings.extend(unavailable(request.networking_config.as_ref())?);
     settle(&mut host_config, &shared.facts)?;
 
@@ -57,24 +58,41 @@ pub(crate) async fn create(
         config,
         host_config,
     });
-    let record = Record { fixed: Arc::clone(&fixed), state: State::new() };
-    if let Err(err) = store(shared, &record, image.chain_id().map(|chain| chain.to_string())).await {
+    let record = Record {
+        fixed: Arc::clone(&fixed),
+        state: State::new(),
+    };
+    if let Err(err) = store(
+        shared,
+        &record,
+        image.chain_id().map(|chain| chain.to_string()),
+    )
+    .await
+    {
         shared.registry.names.release(&name, &id);
         if shared.images.get(image.id()).is_none() {
             // Removed since it was looked up, and its layers with it.
-            return Err(ApiError::not_found(format!("No such image: {}", record.fixed.config.image)));
+            return Err(ApiError::not_found(format!(
+                "No such image: {}",
+                record.fixed.config.image
+            )));
         }
         return Err(err);
     }
     // Only what exists is announced, and before anybody can start it.
     shared.announce(&record.fixed, "create", &[]);
     actor::spawn(shared, record, Beginning::AtRest);
-    Ok(ContainerCreateResponse { id: id.to_string(), warnings })
+    Ok(ContainerCreateResponse {
+        id: id.to_string(),
+        warnings,
+    })
 }
 
 /// Layer, directory and record, at the same time; all or nothing.
 async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) -> ApiResult<()> {
-    let body = record.to_json().map_err(|err| internal("failed to write the record", &err))?;
+    let body = record
+        .to_json()
+        .map_err(|err| internal("failed to write the record", &err))?;
     let id = record.fixed.id.clone();
     let (kept, key) = (Arc::clone(shared), id.clone());
     let made = tokio::task::spawn_blocking(move || {
@@ -83,14 +101,20 @@ async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) ->
         // Queued before the record: whoever sees the record finds the layer's, too.
         kept.snapshots
             .prepare_queued(key.as_str(), parent.as_deref())
-            .map_err(|err| crate::error::classified("failed to prepare the container's layer", &err))
+            .map_err(|err| {
+                crate::error::classified("failed to prepare the container's layer", &err)
+            })
     });
-    let made = made.await.map_err(|err| internal("failed to prepare the container", &err));
+    let made = made
+        .await
+        .map_err(|err| internal("failed to prepare the container", &err));
     let written = match made.and_then(|made| made) {
         Ok(layer) => {
             let batch = havre_meta::Batch::new().put(KIND, id.as_str(), body);
             let record = shared.meta.write(shared.bus.save(batch)).await;
-            record.and(layer.await).map_err(|err| internal("failed to write the record", &err))
+            record
+                .and(layer.await)
+                .map_err(|err| internal("failed to write the record", &err))
         }
         Err(err) => Err(err),
     };
@@ -122,7 +146,9 @@ fn new_id() -> ApiResult<ContainerId> {
 fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
     // The words for "not given" of Docker's command line.
     host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
-    host.memory_swappiness = host.memory_swappiness.filter(|swappiness| *swappiness != -1);
+    host.memory_swappiness = host
+        .memory_swappiness
+        .filter(|swappiness| *swappiness != -1);
     plan::settle_paths(host, facts)?;
     if matches!(host.network_mode.as_str(), "" | "default") {
         "none".clone_into(&mut host.network_mode);
@@ -165,7 +191,11 @@ fn check_platform(wanted: &str, image: &havre_oci::ImageConfig, name: &str) -> A
 /// `--mount type=bind` names a missing source at once, as dockerd does.
 fn check_sources(host: &HostConfig) -> ApiResult<()> {
     for mount in plan::user_mounts(host)? {
-        if let MountKind::Bind { source, create_source: false, .. } = &mount.kind
+        if let MountKind::Bind {
+            source,
+            create_source: false,
+            ..
+        } = &mount.kind
             && !source.exists()
         {
             return Err(missing_source(source));
@@ -191,7 +221,11 @@ fn unavailable(
     networking: Option<&havre_engine_types::NetworkingConfig>,
 ) -> ApiResult<Vec<String>> {
     let endpoints = networking.and_then(|n| n.endpoints_config.as_ref());
-    for name in endpoints.into_iter().flatten().map(|(name, _)| name.as_str()) {
+    for name in endpoints
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+    {
         if !matches!(name, "none" | "host" | "default" | "") {
             return Err(plan::no_network(name));
         }

@@ -36,12 +36,23 @@ impl Actor {
     /// The process has ended: state, event, restart or removal.
     pub(super) fn ended(&mut self, exit: &Exit) {
         let shim = self.shim.take();
-        let ran = self.started.take().map_or(Duration::ZERO, |at| at.elapsed());
+        let ran = self
+            .started
+            .take()
+            .map_or(Duration::ZERO, |at| at.elapsed());
         let again = !self.no_restart
             && !self.shared.stopping.is_cancelled()
-            && self.policy.after_exit(exit.exit_status, self.state.restart_count);
-        let event = if again { Event::EndedWillRestart } else { Event::Ended };
-        let Step::To(next) = step(self.state.status, event) else { return };
+            && self
+                .policy
+                .after_exit(exit.exit_status, self.state.restart_count);
+        let event = if again {
+            Event::EndedWillRestart
+        } else {
+            Event::Ended
+        };
+        let Step::To(next) = step(self.state.status, event) else {
+            return;
+        };
         self.run += 1;
         self.state.status = next;
         self.state.pid = 0;
@@ -57,7 +68,10 @@ impl Actor {
         self.shared.announce(
             &self.fixed,
             "die",
-            &[("exitCode", code.as_str()), ("execDuration", duration.as_str())],
+            &[
+                ("exitCode", code.as_str()),
+                ("execDuration", duration.as_str()),
+            ],
         );
         if again {
             self.restart_at = Some(Instant::now() + self.back_off.next(ran));
@@ -77,8 +91,7 @@ impl Actor {
     /// next start.
     fn auto_remove(&mut self, shim: Option<Arc<Shim>>) {
         self.state.status = Status::Removing;
-        let batch = havre_meta::Batch::new()
-            .delete(super::record::KIND, self.fixed.id.as_str());
+        let batch = havre_meta::Batch::new().delete(super::record::KIND, self.fixed.id.as_str());
         self.shared.announce(&self.fixed, "destroy", &[]);
         let pending = self.shared.meta.write(self.shared.bus.save(batch));
         // The bundle tells the next start that it ran, even when nothing of this run was written down.

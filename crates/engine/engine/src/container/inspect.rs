@@ -24,9 +24,16 @@ pub(super) fn inspect(
     let data = shared.places.data(&fixed.id);
     let file = |name: &str| data.join(name).display().to_string();
     let mut words = fixed.command().into_iter();
-    let usage = if size { shared.snapshots.usage(fixed.id.as_str()).ok() } else { None };
+    let usage = if size {
+        shared.snapshots.usage(fixed.id.as_str()).ok()
+    } else {
+        None
+    };
     let own = usage.and_then(|usage| i64::try_from(usage.bytes).ok());
-    let image_size = shared.images.get(&fixed.image).and_then(|i| i64::try_from(i.size).ok());
+    let image_size = shared
+        .images
+        .get(&fixed.image)
+        .and_then(|i| i64::try_from(i.size).ok());
     let logs_to_file = fixed.host_config.log_config.kind == "json-file";
     let started = !state.started_at.is_zero();
     Ok(ContainerInspect {
@@ -36,9 +43,21 @@ pub(super) fn inspect(
         args: words.collect(),
         state: docker_state(state),
         image: fixed.image.to_string(),
-        resolv_conf_path: if started { file("resolv.conf") } else { String::new() },
-        hostname_path: if started { file("hostname") } else { String::new() },
-        hosts_path: if started { file("hosts") } else { String::new() },
+        resolv_conf_path: if started {
+            file("resolv.conf")
+        } else {
+            String::new()
+        },
+        hostname_path: if started {
+            file("hostname")
+        } else {
+            String::new()
+        },
+        hosts_path: if started {
+            file("hosts")
+        } else {
+            String::new()
+        },
         log_path: if logs_to_file && started {
             shared.places.log(&fixed.id).display().to_string()
         } else {
@@ -103,12 +122,23 @@ pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
     planned
         .into_iter()
         .filter_map(|mount| {
-            let MountKind::Bind { source, propagation, .. } = mount.kind else { return None };
+            let MountKind::Bind {
+                source,
+                propagation,
+                ..
+            } = mount.kind
+            else {
+                return None;
+            };
             Some(MountPoint {
                 kind: "bind".to_owned(),
                 source: source.display().to_string(),
                 destination: mount.destination.display().to_string(),
-                mode: if mount.read_only { "ro".to_owned() } else { String::new() },
+                mode: if mount.read_only {
+                    "ro".to_owned()
+                } else {
+                    String::new()
+                },
                 rw: !mount.read_only,
                 propagation,
                 ..MountPoint::default()

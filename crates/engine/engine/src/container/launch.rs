@@ -85,9 +85,7 @@ impl Actor {
         let saved = if remove { None } else { self.save() };
         self.publish();
         self.clean_up(shim, saved);
-        if remove
-            && let Err(failed) = self.remove(true).await
-        {
+        if remove && let Err(failed) = self.remove(true).await {
             tracing::warn!(container = %self.fixed.id, error = %failed.message, "not removed after a failed start");
         }
         err
@@ -111,7 +109,11 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
     let began = Instant::now();
     let bundle = shared.places.bundle(&fixed.id);
     make_bundle(&bundle)?;
-    let (launcher, id, dir) = (Arc::clone(&shared.launcher), fixed.id.clone(), bundle.clone());
+    let (launcher, id, dir) = (
+        Arc::clone(&shared.launcher),
+        fixed.id.clone(),
+        bundle.clone(),
+    );
     let shim = tokio::task::spawn_blocking(move || launcher.spawn(&id, &dir));
     let (owned, kept) = (Arc::clone(shared), Arc::clone(fixed));
     let prepared = tokio::task::spawn_blocking(move || prepare(&owned, &kept));
@@ -173,7 +175,11 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
         .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
     let rootfs: Vec<RootMount> = mounts
         .into_iter()
-        .map(|m| RootMount { kind: m.fstype, source: m.source, options: m.options })
+        .map(|m| RootMount {
+            kind: m.fstype,
+            source: m.source,
+            options: m.options,
+        })
         .collect();
     let modes = join_modes(shared, fixed)?;
     let accounts = accounts(&rootfs)?;
@@ -206,7 +212,12 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,
         log_driver: fixed.host_config.log_config.kind.clone(),
-        log_options: fixed.host_config.log_config.config.clone().unwrap_or_default(),
+        log_options: fixed
+            .host_config
+            .log_config
+            .config
+            .clone()
+            .unwrap_or_default(),
         log_path: shared.places.log(&fixed.id),
     })
 }
@@ -220,14 +231,19 @@ fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {
 
 /// The image's passwd and group as the container will see them.
 pub(crate) fn accounts(rootfs: &[RootMount]) -> ApiResult<plan::Accounts> {
-    let Some(root) = rootfs.last() else { return Ok(plan::Accounts::default()) };
+    let Some(root) = rootfs.last() else {
+        return Ok(plan::Accounts::default());
+    };
     let layers = plan::layers_of(&root.source, &root.options);
     let read = |path: &str| {
         plan::read_file(&layers, path, plan::MAX_ACCOUNT_FILE)
             .map(Option::unwrap_or_default)
             .map_err(|err| ApiError::invalid(format!("failed to read {path} of the image: {err}")))
     };
-    Ok(plan::Accounts { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+    Ok(plan::Accounts {
+        passwd: read("/etc/passwd")?,
+        group: read("/etc/group")?,
+    })
 }
 
 /// The modes with the namespaces of the containers that they name.
@@ -253,7 +269,14 @@ fn join_modes(shared: &Shared, fixed: &Fixed) -> ApiResult<Modes> {
 /// `-v` makes missing directories, `--mount` refuses them.
 fn make_bind_sources(fixed: &Fixed) -> ApiResult<()> {
     for mount in plan::user_mounts(&fixed.host_config)? {
-        let MountKind::Bind { source, create_source, .. } = mount.kind else { continue };
+        let MountKind::Bind {
+            source,
+            create_source,
+            ..
+        } = mount.kind
+        else {
+            continue;
+        };
         if source.exists() {
             continue;
         }

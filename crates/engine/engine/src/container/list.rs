@@ -12,11 +12,30 @@ use super::status::sentence;
 use crate::engine::Shared;
 
 const FILTERS: [&str; 14] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
-    "name", "network", "publish", "since", "status",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
 ];
-const STATES: [&str; 7] =
-    ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const STATES: [&str; 7] = [
+    "created",
+    "running",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "dead",
+];
 
 /// What the filters are compared with, looked up once.
 struct Query<'a> {
@@ -28,10 +47,20 @@ struct Query<'a> {
 }
 
 /// Containers that pass, newest first.
-pub(super) fn list(shared: &Arc<Shared>, query: &ContainerList) -> ApiResult<Vec<ContainerSummary>> {
+pub(super) fn list(
+    shared: &Arc<Shared>,
+    query: &ContainerList,
+) -> ApiResult<Vec<ContainerSummary>> {
     let checked = prepare(shared, query)?;
-    let mut found: Vec<(Arc<Container>, Arc<View>)> =
-        shared.registry.all().into_iter().map(|c| { let view = c.now(); (c, view) }).collect();
+    let mut found: Vec<(Arc<Container>, Arc<View>)> = shared
+        .registry
+        .all()
+        .into_iter()
+        .map(|c| {
+            let view = c.now();
+            (c, view)
+        })
+        .collect();
     found.sort_by_key(|(container, _)| std::cmp::Reverse(container.fixed.created));
     found.retain(|(container, view)| !view.state.removed && passes(&checked, container, view));
     if let Ok(limit) = usize::try_from(query.limit)
@@ -40,32 +69,45 @@ pub(super) fn list(shared: &Arc<Shared>, query: &ContainerList) -> ApiResult<Vec
         found.truncate(limit);
     }
     let now = Timestamp::now();
-    Ok(found.iter().map(|(c, view)| summary(shared, c, view, now, query.size)).collect())
+    Ok(found
+        .iter()
+        .map(|(c, view)| summary(shared, c, view, now, query.size))
+        .collect())
 }
 
 fn prepare<'a>(shared: &Shared, query: &'a ContainerList) -> ApiResult<Query<'a>> {
     let filters = &query.filters;
-    filters.validate(&FILTERS).map_err(|err| ApiError::from_classified(&err))?;
+    filters
+        .validate(&FILTERS)
+        .map_err(|err| ApiError::from_classified(&err))?;
     for value in filters.values("status") {
         if !STATES.contains(&value) {
-            return Err(ApiError::invalid(format!("invalid filter 'status={value}'")));
+            return Err(ApiError::invalid(format!(
+                "invalid filter 'status={value}'"
+            )));
         }
     }
     for value in filters.values("exited") {
         if value.parse::<i64>().is_err() {
-            return Err(ApiError::invalid(format!("invalid filter 'exited={value}'")));
+            return Err(ApiError::invalid(format!(
+                "invalid filter 'exited={value}'"
+            )));
         }
     }
     let moment = |name: &str| -> ApiResult<Option<Timestamp>> {
         let given = filters.values(name).next();
-        given.map(|text| Ok(shared.registry.find(text)?.fixed.created)).transpose()
+        given
+            .map(|text| Ok(shared.registry.find(text)?.fixed.created))
+            .transpose()
     };
     let ancestors = filters
         .values("ancestor")
         .filter_map(|name| shared.images.resolve(name).ok())
         .map(|image| image.id().to_string())
         .collect();
-    let narrows = ["status", "exited"].iter().any(|name| filters.contains(name));
+    let narrows = ["status", "exited"]
+        .iter()
+        .any(|name| filters.contains(name));
     Ok(Query {
         filters,
         ancestors,
@@ -103,8 +145,12 @@ fn passes(query: &Query<'_>, container: &Container, view: &View) -> bool {
 
 /// Docker takes a regular expression; the anchors and a plain text in between are what people use.
 fn name_matches(name: &str, pattern: &str) -> bool {
-    let (start, rest) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
-    let (end, text) = rest.strip_suffix('$').map_or((false, rest), |text| (true, text));
+    let (start, rest) = pattern
+        .strip_prefix('^')
+        .map_or((false, pattern), |rest| (true, rest));
+    let (end, text) = rest
+        .strip_suffix('$')
+        .map_or((false, rest), |text| (true, text));
     let text = text.strip_prefix('/').unwrap_or(text);
     match (start, end) {
         (true, true) => name == text,
@@ -122,10 +168,23 @@ fn summary(
     size: bool,
 ) -> ContainerSummary {
     let (fixed, state) = (&container.fixed, &view.state);
-    let usage = if size { shared.snapshots.usage(fixed.id.as_str()).ok() } else { None };
-    let own = usage.and_then(|usage| i64::try_from(usage.bytes).ok()).unwrap_or(0);
-    let image_size = shared.images.get(&fixed.image).and_then(|i| i64::try_from(i.size).ok());
-    let total = if size { own + image_size.unwrap_or(0) } else { 0 };
+    let usage = if size {
+        shared.snapshots.usage(fixed.id.as_str()).ok()
+    } else {
+        None
+    };
+    let own = usage
+        .and_then(|usage| i64::try_from(usage.bytes).ok())
+        .unwrap_or(0);
+    let image_size = shared
+        .images
+        .get(&fixed.image)
+        .and_then(|i| i64::try_from(i.size).ok());
+    let total = if size {
+        own + image_size.unwrap_or(0)
+    } else {
+        0
+    };
     ContainerSummary {
         id: fixed.id.to_string(),
         names: vec![format!("/{}", fixed.name)],
@@ -145,7 +204,9 @@ fn summary(
             annotations: fixed.host_config.annotations.clone(),
         },
         health: None,
-        network_settings: Some(NetworkSettingsSummary { networks: networks(fixed) }),
+        network_settings: Some(NetworkSettingsSummary {
+            networks: networks(fixed),
+        }),
         mounts: mount_points(fixed),
     }
 }
@@ -153,8 +214,15 @@ fn summary(
 /// The name that was asked for, while it still means the same image.
 fn image_name(shared: &Shared, container: &Container) -> String {
     let given = &container.fixed.config.image;
-    let still = shared.images.resolve(given).is_ok_and(|image| *image.id() == container.fixed.image);
-    if still { given.clone() } else { container.fixed.image.to_string() }
+    let still = shared
+        .images
+        .resolve(given)
+        .is_ok_and(|image| *image.id() == container.fixed.image);
+    if still {
+        given.clone()
+    } else {
+        container.fixed.image.to_string()
+    }
 }
 
 fn command(words: &[String]) -> String {
@@ -162,7 +230,11 @@ fn command(words: &[String]) -> String {
         .iter()
         .enumerate()
         .map(|(index, word)| {
-            if index > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() }
+            if index > 0 && word.contains(' ') {
+                format!("'{word}'")
+            } else {
+                word.clone()
+            }
         })
         .collect();
     quoted.join(" ")
@@ -174,9 +246,14 @@ mod tests {
 
     #[test]
     fn names_match_with_and_without_anchors() {
-        for (pattern, yes) in
-            [("web", true), ("^web", true), ("^/web-1$", true), ("eb-1$", true), ("^eb", false), ("^web$", false)]
-        {
+        for (pattern, yes) in [
+            ("web", true),
+            ("^web", true),
+            ("^/web-1$", true),
+            ("eb-1$", true),
+            ("^eb", false),
+            ("^web$", false),
+        ] {
             assert_eq!(name_matches("web-1", pattern), yes, "{pattern}");
         }
     }

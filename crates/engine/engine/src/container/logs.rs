@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use havre_api_traits::{ApiError, ApiResult, LogEntry, LogOptions, LogSession, Output, OutputStream};
+use havre_api_traits::{
+    ApiError, ApiResult, LogEntry, LogOptions, LogSession, Output, OutputStream,
+};
 use havre_logs::{Entry, ReadOptions, Reader, Stream};
 use havre_types::Timestamp;
 use rustix::fd::OwnedFd;
@@ -56,7 +58,10 @@ pub(super) async fn open(
             following.sender.send(Err(err)).await.ok();
         }
     });
-    Ok(LogSession { tty: fixed.config.tty, entries })
+    Ok(LogSession {
+        tty: fixed.config.tty,
+        entries,
+    })
 }
 
 /// Sends a log as output, before an attached client sees what comes.
@@ -65,7 +70,14 @@ pub(super) async fn replay(
     output: &mpsc::Sender<Output>,
 ) {
     while let Some(Ok(entry)) = entries.recv().await {
-        if output.send(Output { stream: entry.stream, data: entry.line }).await.is_err() {
+        if output
+            .send(Output {
+                stream: entry.stream,
+                data: entry.line,
+            })
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -138,7 +150,10 @@ fn ended(status: Status) -> bool {
 fn read_batch(mut reader: Reader) -> ApiResult<(Reader, Vec<Entry>)> {
     let mut entries = Vec::new();
     while entries.len() < BATCH {
-        match reader.next_entry().map_err(|err| classified("failed to read the log", &err))? {
+        match reader
+            .next_entry()
+            .map_err(|err| classified("failed to read the log", &err))?
+        {
             Some(entry) => entries.push(entry),
             None => break,
         }
@@ -147,13 +162,19 @@ fn read_batch(mut reader: Reader) -> ApiResult<(Reader, Vec<Entry>)> {
 }
 
 fn wake_fd(reader: &Reader) -> ApiResult<Option<AsyncFd<OwnedFd>>> {
-    let Some(fd) = reader.wake_fd() else { return Ok(None) };
+    let Some(fd) = reader.wake_fd() else {
+        return Ok(None);
+    };
     let owned = fd.try_clone_to_owned().and_then(crate::shim::readiness);
-    owned.map(Some).map_err(|err| internal("failed to follow the log", &err))
+    owned
+        .map(Some)
+        .map_err(|err| internal("failed to follow the log", &err))
 }
 
 async fn past(until: Option<Timestamp>) {
-    let Some(until) = until else { return std::future::pending().await };
+    let Some(until) = until else {
+        return std::future::pending().await;
+    };
     let due = tokio::time::Instant::now() + until.since(Timestamp::now());
     tokio::time::sleep_until(due).await;
 }

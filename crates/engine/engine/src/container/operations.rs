@@ -95,11 +95,15 @@ impl Containers for Engine {
     async fn resize(&self, id: &str, size: TerminalSize) -> ApiResult<()> {
         let container = self.shared.registry.find(id)?;
         let view = container.now();
-        let shim = view.shim.as_ref().ok_or_else(|| not_running(container.id().as_str()))?;
+        let shim = view
+            .shim
+            .as_ref()
+            .ok_or_else(|| not_running(container.id().as_str()))?;
         shim.resize("", size.height, size.width).await?;
         let (height, width) = (size.height.to_string(), size.width.to_string());
         let attributes = [("height", height.as_str()), ("width", width.as_str())];
-        self.shared.announce(&container.fixed, "resize", &attributes);
+        self.shared
+            .announce(&container.fixed, "resize", &attributes);
         Ok(())
     }
 
@@ -136,7 +140,13 @@ impl Containers for Engine {
                 }
             }
             let (reply, answer) = oneshot::channel();
-            let removed = match send(&container, Command::Remove { force: how.force, reply }) {
+            let removed = match send(
+                &container,
+                Command::Remove {
+                    force: how.force,
+                    reply,
+                },
+            ) {
                 Ok(()) => answer.await.unwrap_or_else(|_gone| Err(gone(&container))),
                 Err(err) => Err(err),
             };
@@ -151,7 +161,10 @@ impl Containers for Engine {
 }
 
 fn send(container: &Container, command: Command) -> ApiResult<()> {
-    container.commands.send(command).map_err(|_closed| gone(container))
+    container
+        .commands
+        .send(command)
+        .map_err(|_closed| gone(container))
 }
 
 /// Nobody answers for the container: it was removed, or the engine stops.
@@ -166,7 +179,9 @@ fn gone(container: &Container) -> ApiError {
 /// The container when no start is under way: who ends it must not miss a process that is just being made.
 async fn settled(container: &Container) -> Arc<View> {
     let mut view = container.view.clone();
-    let seen = view.wait_for(|view| view.state.status != Status::Starting).await;
+    let seen = view
+        .wait_for(|view| view.state.status != Status::Starting)
+        .await;
     // A closed channel is a container that is gone, or an engine that stops.
     seen.map_or_else(|_closed| container.now(), |view| Arc::clone(&view))
 }
@@ -201,18 +216,34 @@ async fn stop(
     then: AfterEnd,
 ) -> ApiResult<()> {
     let config = &container.fixed.config;
-    let text = how.signal.as_deref().filter(|s| !s.is_empty()).unwrap_or(&config.stop_signal);
-    let number = if text.is_empty() { signal::TERM } else { signal::parse(text)? };
+    let text = how
+        .signal
+        .as_deref()
+        .filter(|s| !s.is_empty())
+        .unwrap_or(&config.stop_signal);
+    let number = if text.is_empty() {
+        signal::TERM
+    } else {
+        signal::parse(text)?
+    };
     let seconds = how.timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
     let exits = container.now().state.exits;
     if will_end(container, then).await? {
-        let grace = u64::try_from(seconds)
-            .map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
+        let grace = u64::try_from(seconds).map_or(
+            Duration::from_secs(u64::from(u32::MAX)),
+            Duration::from_secs,
+        );
         let signalled = deliver(shared, container, number).await;
         if signalled.is_err() || !ended(container, exits, grace).await {
-            deliver(shared, container, signal::KILL).await.or_else(|err| {
-                if container.now().state.status.has_process() { Err(err) } else { Ok(()) }
-            })?;
+            deliver(shared, container, signal::KILL)
+                .await
+                .or_else(|err| {
+                    if container.now().state.status.has_process() {
+                        Err(err)
+                    } else {
+                        Ok(())
+                    }
+                })?;
             if !ended(container, exits, KILL_DEADLINE).await {
                 return Err(not_gone(container));
             }
@@ -232,7 +263,10 @@ fn not_gone(container: &Container) -> ApiError {
 /// One signal, with its event.
 async fn deliver(shared: &Shared, container: &Container, number: u32) -> ApiResult<()> {
     let view = container.now();
-    let shim = view.shim.as_ref().ok_or_else(|| not_running(container.id().as_str()))?;
+    let shim = view
+        .shim
+        .as_ref()
+        .ok_or_else(|| not_running(container.id().as_str()))?;
     shim.kill("", number).await?;
     let text = number.to_string();
     shared.announce(&container.fixed, "kill", &[("signal", text.as_str())]);
@@ -275,8 +309,13 @@ fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
         let failed_start = condition != WaitCondition::Removed
             && state.started_at.is_zero()
             && !state.error.is_empty();
-        let error = failed_start.then(|| WaitExitError { message: state.error.clone() });
-        Ok(WaitResponse { error, status_code: state.exit_code })
+        let error = failed_start.then(|| WaitExitError {
+            message: state.error.clone(),
+        });
+        Ok(WaitResponse {
+            error,
+            status_code: state.exit_code,
+        })
     })
 }
 
@@ -314,14 +353,25 @@ async fn attach(
     } else {
         StdinEof::Detach
     };
-    let kind = crate::attach::Kind { tty: config.tty, stdin_eof, detach_keys: None };
+    let kind = crate::attach::Kind {
+        tty: config.tty,
+        stdin_eof,
+        detach_keys: None,
+    };
     let (session, pending) = crate::attach::session(shared, request, kind);
     shared.announce(&container.fixed, "attach", &[]);
     let pending = if options.logs {
-        let replay = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+        let replay = LogOptions {
+            stdout: options.stdout,
+            stderr: options.stderr,
+            ..LogOptions::default()
+        };
         let entries = logs::open(shared, container, replay).await?.entries;
-        let (tasks, shared, container) =
-            (shared.tasks.clone(), Arc::clone(shared), Arc::clone(container));
+        let (tasks, shared, container) = (
+            shared.tasks.clone(),
+            Arc::clone(shared),
+            Arc::clone(container),
+        );
         tasks.spawn(async move {
             logs::replay(entries, pending.output()).await;
             if options.stream {

@@ -113,7 +113,11 @@ struct Read {
 
 impl Record {
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&Written { version: VERSION, fixed: &self.fixed, state: &self.state })
+        serde_json::to_vec(&Written {
+            version: VERSION,
+            fixed: &self.fixed,
+            state: &self.state,
+        })
     }
 
     /// Reads a document; the text says what is wrong with it.
@@ -122,7 +126,10 @@ impl Record {
         if read.version != VERSION {
             return Err(format!("version {} is not known", read.version));
         }
-        Ok(Self { fixed: Arc::new(read.fixed), state: read.state })
+        Ok(Self {
+            fixed: Arc::new(read.fixed),
+            state: read.state,
+        })
     }
 }
 
@@ -169,7 +176,11 @@ pub(crate) struct Exit {
 impl Exit {
     /// What is recorded when the shim died with the container and nobody saw the end: killed.
     pub(crate) fn unseen() -> Self {
-        Self { exit_status: 137, exited_at: Timestamp::now(), oom_killed: false }
+        Self {
+            exit_status: 137,
+            exited_at: Timestamp::now(),
+            oom_killed: false,
+        }
     }
 
     pub(crate) fn read(bundle: &Path) -> Option<Self> {

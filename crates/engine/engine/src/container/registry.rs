@@ -78,16 +78,28 @@ impl Registry {
 
     /// Forgets a container and frees its name.
     pub(crate) fn remove(&self, fixed: &Fixed) {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(&fixed.id);
+        self.by_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&fixed.id);
         self.names.release(&fixed.name, &fixed.id);
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.by_id
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.by_id
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     /// Finds by full id, then name, then id prefix: Docker's order.

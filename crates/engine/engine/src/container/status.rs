@@ -12,14 +12,22 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     match state.status {
         Status::Running => format!("Up {}", age(state.started_at)),
         Status::Restarting => {
-            format!("Restarting ({}) {} ago", state.exit_code, age(state.finished_at))
+            format!(
+                "Restarting ({}) {} ago",
+                state.exit_code,
+                age(state.finished_at)
+            )
         }
         Status::Removing => "Removal In Progress".to_owned(),
         Status::Dead => "Dead".to_owned(),
         Status::Created => "Created".to_owned(),
         Status::Starting | Status::Exited if state.started_at.is_zero() => "Created".to_owned(),
         Status::Starting | Status::Exited => {
-            format!("Exited ({}) {} ago", state.exit_code, age(state.finished_at))
+            format!(
+                "Exited ({}) {} ago",
+                state.exit_code,
+                age(state.finished_at)
+            )
         }
     }
 }
@@ -30,8 +38,14 @@ mod tests {
 
     #[test]
     fn every_state_has_dockers_words() {
-        let now = Timestamp { secs: 1_000_000, nanos: 0 };
-        let earlier = Timestamp { secs: 1_000_000 - 7200, nanos: 0 };
+        let now = Timestamp {
+            secs: 1_000_000,
+            nanos: 0,
+        };
+        let earlier = Timestamp {
+            secs: 1_000_000 - 7200,
+            nanos: 0,
+        };
         let mut lines = Vec::new();
         for status in Status::ALL {
             let mut state = State::new();

@@ -64,7 +64,10 @@ pub(super) fn load(shared: &Arc<Shared>, request: LoadRequest) -> ApiResult<Prog
             ));
         }
     };
-    let body = Body { upload: request.archive, rest: Bytes::new() };
+    let body = Body {
+        upload: request.archive,
+        rest: Bytes::new(),
+    };
     let quiet = request.quiet;
     Ok(run(shared, move |shared, sender| {
         let report = |event: havre_image::LoadEvent| {
@@ -98,7 +101,12 @@ pub(super) fn load(shared: &Arc<Shared>, request: LoadRequest) -> ApiResult<Prog
             for name in names {
                 shared.announce_image("load", id, &name);
                 let stream = format!("{line}{name}\n");
-                sender.blocking_send(Ok(JsonMessage { stream, ..JsonMessage::default() })).ok();
+                sender
+                    .blocking_send(Ok(JsonMessage {
+                        stream,
+                        ..JsonMessage::default()
+                    }))
+                    .ok();
             }
         }
         Ok(())
@@ -126,12 +134,24 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
         request.message
     };
     let config = changes(&request.changes)?;
-    let body = Body { upload: request.archive, rest: Bytes::new() };
+    let body = Body {
+        upload: request.archive,
+        rest: Bytes::new(),
+    };
     Ok(run(shared, move |shared, sender| {
         let name = reference.as_ref().map(Reference::familiar);
         let image = shared
             .images
-            .import(body, NewImage { reference, platform, config, comment }, Timestamp::now())
+            .import(
+                body,
+                NewImage {
+                    reference,
+                    platform,
+                    config,
+                    comment,
+                },
+                Timestamp::now(),
+            )
             .map_err(|err| ApiError::from_classified(&err))?;
         let id = image.id().to_string();
         shared.announce_image("import", &id, name.as_deref().unwrap_or(&id));
@@ -144,9 +164,12 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
 fn changes(instructions: &[String]) -> ApiResult<ImageRunConfig> {
     let mut config = ImageRunConfig::default();
     for instruction in instructions {
-        let (word, rest) = instruction.trim().split_once(char::is_whitespace).ok_or_else(|| {
-            ApiError::invalid(format!("invalid change {instruction:?}: no argument"))
-        })?;
+        let (word, rest) = instruction
+            .trim()
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| {
+                ApiError::invalid(format!("invalid change {instruction:?}: no argument"))
+            })?;
         change(&mut config, &word.to_ascii_uppercase(), rest.trim())?;
     }
     Ok(config)
@@ -158,7 +181,10 @@ fn change(config: &mut ImageRunConfig, word: &str, rest: &str) -> ApiResult<()> 
             .split_once('=')
             .or_else(|| rest.split_once(char::is_whitespace))
             .ok_or_else(|| ApiError::invalid(format!("{word} must have two arguments")))?;
-        Ok((key.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+        Ok((
+            key.trim().to_owned(),
+            value.trim().trim_matches('"').to_owned(),
+        ))
     };
     match word {
         "CMD" => config.cmd = Some(words(rest)),
@@ -171,7 +197,10 @@ fn change(config: &mut ImageRunConfig, word: &str, rest: &str) -> ApiResult<()> 
         }
         "ENV" => {
             let (key, value) = pair()?;
-            config.env.get_or_insert_default().push(format!("{key}={value}"));
+            config
+                .env
+                .get_or_insert_default()
+                .push(format!("{key}={value}"));
         }
         "LABEL" => {
             let (key, value) = pair()?;
@@ -179,9 +208,16 @@ fn change(config: &mut ImageRunConfig, word: &str, rest: &str) -> ApiResult<()> 
         }
         "EXPOSE" => {
             for port in rest.split_whitespace() {
-                let port = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+                let port = if port.contains('/') {
+                    port.to_owned()
+                } else {
+                    format!("{port}/tcp")
+                };
                 let empty = serde_json::Value::Object(serde_json::Map::new());
-                config.exposed_ports.get_or_insert_default().insert(port, empty);
+                config
+                    .exposed_ports
+                    .get_or_insert_default()
+                    .insert(port, empty);
             }
         }
         "VOLUME" => {
@@ -191,7 +227,9 @@ fn change(config: &mut ImageRunConfig, word: &str, rest: &str) -> ApiResult<()> 
             }
         }
         other => {
-            return Err(ApiError::invalid(format!("{other} is not a valid change command")));
+            return Err(ApiError::invalid(format!(
+                "{other} is not a valid change command"
+            )));
         }
     }
     Ok(())
@@ -214,13 +252,22 @@ mod tests {
 
     #[test]
     fn changes_touch_the_configuration_only() {
-        let given = ["CMD [\"sh\"]", "ENV A=b c", "label x=1", "EXPOSE 80 53/udp", "ENTRYPOINT run it"]
-            .map(str::to_owned);
+        let given = [
+            "CMD [\"sh\"]",
+            "ENV A=b c",
+            "label x=1",
+            "EXPOSE 80 53/udp",
+            "ENTRYPOINT run it",
+        ]
+        .map(str::to_owned);
         let config = changes(&given).unwrap();
         assert_eq!(config.cmd.unwrap(), ["sh"]);
         assert_eq!(config.env.unwrap(), ["A=b c"]);
         assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run it"]);
-        assert_eq!(config.exposed_ports.unwrap().keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
+        assert_eq!(
+            config.exposed_ports.unwrap().keys().collect::<Vec<_>>(),
+            ["53/udp", "80/tcp"]
+        );
         changes(&["RUN rm -rf /".to_owned()]).unwrap_err();
         changes(&["CMD".to_owned()]).unwrap_err();
     }

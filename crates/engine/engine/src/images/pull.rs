@@ -43,7 +43,11 @@ pub(super) fn pull(shared: &Arc<Shared>, request: PullRequest) -> ApiResult<Prog
         identity_token: auth.identity_token,
         registry_token: auth.registry_token,
     });
-    let wanted = havre_registry_client::PullRequest { reference, platform, credentials };
+    let wanted = havre_registry_client::PullRequest {
+        reference,
+        platform,
+        credentials,
+    };
     let (sender, progress) = mpsc::channel(DEPTH);
     let kept = Arc::clone(shared);
     shared.tasks.spawn(async move {
@@ -88,18 +92,30 @@ async fn run(
 ) -> ApiResult<()> {
     let failed = |err: &havre_registry_client::PullError| ApiError::from_classified(err);
     let references = if every_tag {
-        let tags = shared.puller.tags(&request).await.map_err(|err| failed(&err))?;
+        let tags = shared
+            .puller
+            .tags(&request)
+            .await
+            .map_err(|err| failed(&err))?;
         let named = tags.iter().map(|tag| request.reference.with_tag(tag));
-        named.collect::<Result<_, _>>().map_err(|err| ApiError::from_classified(&err))?
+        named
+            .collect::<Result<_, _>>()
+            .map_err(|err| ApiError::from_classified(&err))?
     } else {
         vec![request.reference.clone()]
     };
     for reference in references {
         let name = reference.familiar();
-        let one = havre_registry_client::PullRequest { reference, ..request.clone() };
+        let one = havre_registry_client::PullRequest {
+            reference,
+            ..request.clone()
+        };
         let (queue, mut messages) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let backlog = Backlog { queue, waiting: Arc::clone(&waiting) };
+        let backlog = Backlog {
+            queue,
+            waiting: Arc::clone(&waiting),
+        };
         let report = move |progress| backlog.put(progress);
         let forward = async {
             while let Some(progress) = messages.recv().await {
@@ -140,18 +156,27 @@ fn message(progress: havre_registry_client::Progress) -> JsonMessage {
         return JsonMessage::status(progress.status);
     }
     let base = if progress.status.starts_with("Pulling from") {
-        JsonMessage { id: progress.id, ..JsonMessage::status(progress.status) }
+        JsonMessage {
+            id: progress.id,
+            ..JsonMessage::status(progress.status)
+        }
     } else {
         JsonMessage::layer(progress.id, progress.status)
     };
-    let Some((current, total)) = progress.bytes else { return base };
+    let Some((current, total)) = progress.bytes else {
+        return base;
+    };
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let detail = ProgressDetail {
         current: number(current),
         total: number(total),
         ..ProgressDetail::default()
     };
-    JsonMessage { progress_detail: Some(detail), progress: bar(current, total), ..base }
+    JsonMessage {
+        progress_detail: Some(detail),
+        progress: bar(current, total),
+        ..base
+    }
 }
 
 /// Docker's text for a progress bar, for clients that do not draw it themselves.
@@ -160,10 +185,16 @@ fn bar(current: u64, total: u64) -> String {
     if total == 0 || current > total {
         return size::human_decimal(current);
     }
-    let done = usize::try_from(u128::from(current) * 50 / u128::from(total)).unwrap_or(50).min(50);
+    let done = usize::try_from(u128::from(current) * 50 / u128::from(total))
+        .unwrap_or(50)
+        .min(50);
     let blank = 50 - done;
     let line = format!("[{}>{}]", "=".repeat(done), " ".repeat(blank));
-    format!("{line}  {}/{}", size::human_decimal(current), size::human_decimal(total))
+    format!(
+        "{line}  {}/{}",
+        size::human_decimal(current),
+        size::human_decimal(total)
+    )
 }
 
 #[cfg(test)]
@@ -171,25 +202,46 @@ mod tests {
     use super::*;
 
     fn parsed(image: &str, tag: &str) -> Result<(String, bool), String> {
-        let request =
-            PullRequest { image: image.to_owned(), tag: tag.to_owned(), ..PullRequest::default() };
-        reference(&request).map(|(name, all)| (name.familiar(), all)).map_err(|err| err.message)
+        let request = PullRequest {
+            image: image.to_owned(),
+            tag: tag.to_owned(),
+            ..PullRequest::default()
+        };
+        reference(&request)
+            .map(|(name, all)| (name.familiar(), all))
+            .map_err(|err| err.message)
     }
 
     #[test]
     fn tag_and_digest_may_come_apart_from_the_name() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        assert_eq!(parsed("busybox", "1").unwrap(), ("busybox:1".to_owned(), false));
-        assert_eq!(parsed("h:5000/x:2", "").unwrap(), ("h:5000/x:2".to_owned(), false));
-        assert_eq!(parsed("busybox", &digest).unwrap(), (format!("busybox@{digest}"), false));
+        assert_eq!(
+            parsed("busybox", "1").unwrap(),
+            ("busybox:1".to_owned(), false)
+        );
+        assert_eq!(
+            parsed("h:5000/x:2", "").unwrap(),
+            ("h:5000/x:2".to_owned(), false)
+        );
+        assert_eq!(
+            parsed("busybox", &digest).unwrap(),
+            (format!("busybox@{digest}"), false)
+        );
         assert!(parsed("busybox", "").unwrap().1);
-        assert!(parsed("BUSYBOX", "1").unwrap_err().starts_with("invalid reference format"));
+        assert!(
+            parsed("BUSYBOX", "1")
+                .unwrap_err()
+                .starts_with("invalid reference format")
+        );
     }
 
     #[test]
     fn a_reader_that_does_not_read_costs_little_and_misses_no_state() {
         let (queue, messages) = mpsc::unbounded_channel();
-        let backlog = Backlog { queue, waiting: Arc::default() };
+        let backlog = Backlog {
+            queue,
+            waiting: Arc::default(),
+        };
         let progress = |bytes| havre_registry_client::Progress {
             id: "a".to_owned(),
             status: String::new(),
@@ -205,7 +257,10 @@ mod tests {
     #[test]
     fn bars_are_fifty_wide() {
         assert_eq!(bar(0, 100), format!("[>{}]  0B/100B", " ".repeat(50)));
-        assert_eq!(bar(50, 100), format!("[{}>{}]  50B/100B", "=".repeat(25), " ".repeat(25)));
+        assert_eq!(
+            bar(50, 100),
+            format!("[{}>{}]  50B/100B", "=".repeat(25), " ".repeat(25))
+        );
         assert_eq!(bar(5, 0), "5B");
     }
 }

@@ -75,7 +75,11 @@ pub(crate) type Set = HashSet<Capability>;
 /// Everything the engine itself holds: what `--privileged` and `ALL` mean.
 /// `bounding` is bit by capability number, as `CapBnd` of `/proc/self/status` shows it.
 pub(crate) fn held(bounding: u64) -> Set {
-    (0_u32..).zip(ALL).filter(|(bit, _)| bounding & (1 << bit) != 0).map(|(_, cap)| cap).collect()
+    (0_u32..)
+        .zip(ALL)
+        .filter(|(bit, _)| bounding & (1 << bit) != 0)
+        .map(|(_, cap)| cap)
+        .collect()
 }
 
 /// The set for `--cap-add` and `--cap-drop`, as Docker combines them: with `ALL` added, everything but what is
@@ -118,9 +122,14 @@ fn parse(names: &[String], field: &str) -> Result<(bool, Set), ApiError> {
             all = true;
             continue;
         }
-        let known = ALL.into_iter().find(|cap| cap.to_string() == bare).ok_or_else(|| {
-            ApiError::invalid(format!("invalid {field}: unknown capability: \"CAP_{bare}\""))
-        })?;
+        let known = ALL
+            .into_iter()
+            .find(|cap| cap.to_string() == bare)
+            .ok_or_else(|| {
+                ApiError::invalid(format!(
+                    "invalid {field}: unknown capability: \"CAP_{bare}\""
+                ))
+            })?;
         set.insert(known);
     }
     Ok((all, set))
@@ -145,7 +154,10 @@ mod tests {
     fn adding_and_dropping() {
         assert_eq!(pick(&[], &[]).len(), 14);
         assert_eq!(pick(&[], &["all"]), Vec::<String>::new());
-        assert_eq!(pick(&["cap_kill", "SYS_ADMIN"], &["ALL"]), ["KILL", "SYS_ADMIN"]);
+        assert_eq!(
+            pick(&["cap_kill", "SYS_ADMIN"], &["ALL"]),
+            ["KILL", "SYS_ADMIN"]
+        );
         assert_eq!(pick(&["ALL"], &["NET_RAW"]).len(), 40);
         assert!(!pick(&[], &["mknod"]).contains(&"MKNOD".to_owned()));
     }
@@ -153,7 +165,10 @@ mod tests {
     #[test]
     fn unknown_names_are_refused_by_name() {
         let err = choose(&["nope".to_owned()], &[], &Set::new()).unwrap_err();
-        assert_eq!(err.message, "invalid CapAdd: unknown capability: \"CAP_NOPE\"");
+        assert_eq!(
+            err.message,
+            "invalid CapAdd: unknown capability: \"CAP_NOPE\""
+        );
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub(crate) fn check(
     }
     for entry in config.env.iter().flatten() {
         if entry.is_empty() || entry.starts_with('=') {
-            return Err(ApiError::invalid(format!("invalid environment variable: {entry}")));
+            return Err(ApiError::invalid(format!(
+                "invalid environment variable: {entry}"
+            )));
         }
     }
     resources::check(host, facts)?;
@@ -44,19 +46,27 @@ pub(crate) fn check(
     let policy = &host.restart_policy;
     let policy = Policy::parse(&policy.name, policy.maximum_retry_count)?;
     if host.auto_remove && policy != Policy::No {
-        return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
+        return Err(ApiError::invalid(
+            "can't create 'AutoRemove' container with restart policy",
+        ));
     }
     not_yet(config, host)?;
     let given = user_mounts(host)?;
     if matches!(host.network_mode.as_str(), "" | "default") {
         warnings.push(
-            "the bridge network is not available yet: the container runs with network \"none\"".to_owned(),
+            "the bridge network is not available yet: the container runs with network \"none\""
+                .to_owned(),
         );
     }
     if let Some(warning) = health(config, image)? {
         warnings.push(warning);
     }
-    let volumes = image.config.volumes.iter().flatten().map(|(path, _)| path.as_str());
+    let volumes = image
+        .config
+        .volumes
+        .iter()
+        .flatten()
+        .map(|(path, _)| path.as_str());
     let unmounted: Vec<&str> = volumes
         .filter(|path| {
             mounts::absolute(path).is_ok_and(|p| given.iter().all(|m| m.destination != p))
@@ -74,18 +84,32 @@ pub(crate) fn check(
 /// An image's health check is left out with a warning, one that was asked for is refused.
 fn health(config: &ContainerConfig, image: &ImageConfig) -> Result<Option<String>, ApiError> {
     let active = |test: &[String]| test.first().is_some_and(|word| word != "NONE");
-    if config.healthcheck.as_ref().is_some_and(|check| active(&check.test)) {
-        return Err(ApiError::not_implemented("health checks are not available yet"));
+    if config
+        .healthcheck
+        .as_ref()
+        .is_some_and(|check| active(&check.test))
+    {
+        return Err(ApiError::not_implemented(
+            "health checks are not available yet",
+        ));
     }
     let given = config.healthcheck.is_some();
-    let of_image = image.config.healthcheck.as_ref().is_some_and(|check| active(&check.test));
+    let of_image = image
+        .config
+        .healthcheck
+        .as_ref()
+        .is_some_and(|check| active(&check.test));
     let warning = "health checks are not available yet: that of the image is not run";
     Ok((of_image && !given).then(|| warning.to_owned()))
 }
 
 /// What exists in Docker and not here yet is refused by name, never ignored.
 fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> {
-    let refuse = |what: &str| Err(ApiError::not_implemented(format!("{what} is not available yet")));
+    let refuse = |what: &str| {
+        Err(ApiError::not_implemented(format!(
+            "{what} is not available yet"
+        )))
+    };
     if let Some((path, _)) = config.volumes.iter().flatten().next() {
         return Err(mounts::anonymous(path));
     }
@@ -110,8 +134,15 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
         &host.blkio_device_read_iops,
         &host.blkio_device_write_iops,
     ];
-    let weights = host.blkio_weight_device.as_ref().is_some_and(|w| !w.is_empty());
-    if weights || device_limits.iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty())) {
+    let weights = host
+        .blkio_weight_device
+        .as_ref()
+        .is_some_and(|w| !w.is_empty());
+    if weights
+        || device_limits
+            .iter()
+            .any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
+    {
         return refuse("a limit of block I/O for one device");
     }
     if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
@@ -120,8 +151,14 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return refuse("--storage-opt");
     }
-    if !matches!(host.runtime.as_str(), "" | "havre" | "io.containerd.havre.v2") {
-        return Err(ApiError::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    if !matches!(
+        host.runtime.as_str(),
+        "" | "havre" | "io.containerd.havre.v2"
+    ) {
+        return Err(ApiError::invalid(format!(
+            "unknown or invalid runtime name: {}",
+            host.runtime
+        )));
     }
     log_driver(host)
 }
@@ -137,9 +174,15 @@ fn log_driver(host: &HostConfig) -> Result<(), ApiError> {
         }
     }
     for (key, value) in host.log_config.config.iter().flatten() {
-        let wrong = |why: &str| Err(ApiError::invalid(format!("invalid log option {key}={value}: {why}")));
+        let wrong = |why: &str| {
+            Err(ApiError::invalid(format!(
+                "invalid log option {key}={value}: {why}"
+            )))
+        };
         match key.as_str() {
-            "max-size" if havre_types::size::parse_bytes(value).is_err() => return wrong("not a size"),
+            "max-size" if havre_types::size::parse_bytes(value).is_err() => {
+                return wrong("not a size");
+            }
             "max-file" if value.parse::<u32>().map_or(true, |n| n == 0) => {
                 return wrong("max-file cannot be less than 1");
             }
@@ -167,8 +210,14 @@ pub(super) fn user_mounts(host: &HostConfig) -> Result<Vec<UserMount>, ApiError>
     for (path, options) in host.tmpfs.iter().flatten() {
         let destination = mounts::clean(path)
             .map_err(|why| ApiError::invalid(format!("invalid mount path: '{path}' {why}")))?;
-        let kind = Kind::Tmpfs { options: mounts::tmpfs_options(options)? };
-        mounts.push(UserMount { destination, kind, read_only: false });
+        let kind = Kind::Tmpfs {
+            options: mounts::tmpfs_options(options)?,
+        };
+        mounts.push(UserMount {
+            destination,
+            kind,
+            read_only: false,
+        });
     }
     Ok(mounts)
 }
@@ -176,7 +225,10 @@ pub(super) fn user_mounts(host: &HostConfig) -> Result<Vec<UserMount>, ApiError>
 /// <https://github.com/moby/moby/blob/master/daemon/volume/mounts/linux_parser.go>
 fn long_form(mount: &havre_engine_types::Mount) -> Result<UserMount, ApiError> {
     let wrong = |why: &str| {
-        ApiError::invalid(format!("invalid mount config for type {:?}: {why}", mount.kind))
+        ApiError::invalid(format!(
+            "invalid mount config for type {:?}: {why}",
+            mount.kind
+        ))
     };
     if mount.target.is_empty() {
         return Err(wrong("field Target must not be empty"));
@@ -190,8 +242,16 @@ fn long_form(mount: &havre_engine_types::Mount) -> Result<UserMount, ApiError> {
             let source = mounts::absolute(&mount.source).map_err(|why| wrong(&why))?;
             let mut planned = UserMount::bind(source, destination);
             planned.read_only = mount.read_only;
-            if let (Some(options), Kind::Bind { propagation, recursive, recursive_read_only, create_source, .. }) =
-                (&mount.bind_options, &mut planned.kind)
+            if let (
+                Some(options),
+                Kind::Bind {
+                    propagation,
+                    recursive,
+                    recursive_read_only,
+                    create_source,
+                    ..
+                },
+            ) = (&mount.bind_options, &mut planned.kind)
             {
                 *recursive = !options.non_recursive;
                 *recursive_read_only = !options.read_only_non_recursive;
@@ -219,11 +279,19 @@ fn long_form(mount: &havre_engine_types::Mount) -> Result<UserMount, ApiError> {
                     text = format!("{text},mode={:o}", options.mode);
                 }
             }
-            let kind = Kind::Tmpfs { options: mounts::tmpfs_options(&text)? };
-            Ok(UserMount { destination, kind, read_only: mount.read_only })
+            let kind = Kind::Tmpfs {
+                options: mounts::tmpfs_options(&text)?,
+            };
+            Ok(UserMount {
+                destination,
+                kind,
+                read_only: mount.read_only,
+            })
         }
         "volume" => Err(mounts::named_volume(&mount.source)),
-        other => Err(ApiError::not_implemented(format!("mount type {other:?} is not available yet"))),
+        other => Err(ApiError::not_implemented(format!(
+            "mount type {other:?} is not available yet"
+        ))),
     }
 }
 

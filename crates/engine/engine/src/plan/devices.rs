@@ -79,7 +79,10 @@ pub(crate) fn nodes(devices: &[HostDevice]) -> Result<Vec<LinuxDevice>, ApiError
 }
 
 /// The list of the devices controller, in order: deny everything, then the exceptions.
-pub(crate) fn rules(devices: &[HostDevice], rights: Rights<'_>) -> Result<Vec<LinuxDeviceCgroup>, ApiError> {
+pub(crate) fn rules(
+    devices: &[HostDevice],
+    rights: Rights<'_>,
+) -> Result<Vec<LinuxDeviceCgroup>, ApiError> {
     if rights.privileged {
         return Ok(vec![rule(true, None, None, None, "rwm")?]);
     }
@@ -97,7 +100,13 @@ pub(crate) fn rules(devices: &[HostDevice], rights: Rights<'_>) -> Result<Vec<Li
     }
     for device in devices {
         let (major, minor) = (i64::from(device.major), i64::from(device.minor));
-        rules.push(rule(true, Some(device.kind.oci()), Some(major), Some(minor), &device.permissions)?);
+        rules.push(rule(
+            true,
+            Some(device.kind.oci()),
+            Some(major),
+            Some(minor),
+            &device.permissions,
+        )?);
     }
     for text in rights.rules {
         rules.push(parse_rule(text)?);
@@ -123,7 +132,10 @@ fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, ApiError> {
     let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
     let number = |text: &str| match text {
         "*" => Ok(None),
-        digits => digits.parse::<u32>().map(|n| Some(i64::from(n))).map_err(|_not_a_number| wrong()),
+        digits => digits
+            .parse::<u32>()
+            .map(|n| Some(i64::from(n)))
+            .map_err(|_not_a_number| wrong()),
     };
     check_permissions(access).map_err(|_named_below| wrong())?;
     rule(true, kind, number(major)?, number(minor)?, access)
@@ -144,7 +156,9 @@ fn rule(
     minor: Option<i64>,
     access: &str,
 ) -> Result<LinuxDeviceCgroup, ApiError> {
-    let mut builder = LinuxDeviceCgroupBuilder::default().allow(allow).access(access);
+    let mut builder = LinuxDeviceCgroupBuilder::default()
+        .allow(allow)
+        .access(access);
     if let Some(kind) = kind {
         builder = builder.typ(kind);
     }
@@ -154,31 +168,68 @@ fn rule(
     if let Some(minor) = minor {
         builder = builder.minor(minor);
     }
-    builder.build().map_err(|err| crate::error::internal("failed to plan a device rule", &err))
+    builder
+        .build()
+        .map_err(|err| crate::error::internal("failed to plan a device rule", &err))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PLAIN: Rights<'_> = Rights { privileged: false, mknod: true, net_admin: false, rules: &[] };
+    const PLAIN: Rights<'_> = Rights {
+        privileged: false,
+        mknod: true,
+        net_admin: false,
+        rules: &[],
+    };
 
     #[test]
     fn the_first_rule_denies_and_the_last_ones_are_the_users() {
         let given = ["c 42:* rw".to_owned()];
-        let rules = rules(&[], Rights { rules: &given, ..PLAIN }).unwrap();
+        let rules = rules(
+            &[],
+            Rights {
+                rules: &given,
+                ..PLAIN
+            },
+        )
+        .unwrap();
         assert!(!rules[0].allow());
         let last = rules.last().unwrap();
-        assert_eq!((last.major(), last.minor(), last.access().as_deref()), (Some(42), None, Some("rw")));
+        assert_eq!(
+            (last.major(), last.minor(), last.access().as_deref()),
+            (Some(42), None, Some("rw"))
+        );
         assert_eq!(rules.len(), 1 + 2 + DEFAULT.len() + 1);
     }
 
     #[test]
     fn wrong_rules_are_refused() {
-        for bad in ["", "c", "c 1:2", "c 1:2 x", "d 1:2 r", "c 1 r", "c 1:2 r z", "c -1:2 r", "c 1:99999999999 r"] {
+        for bad in [
+            "",
+            "c",
+            "c 1:2",
+            "c 1:2 x",
+            "d 1:2 r",
+            "c 1 r",
+            "c 1:2 r z",
+            "c -1:2 r",
+            "c 1:99999999999 r",
+        ] {
             let given = [bad.to_owned()];
-            let err = super::rules(&[], Rights { rules: &given, ..PLAIN }).unwrap_err();
-            assert_eq!(err.message, format!("invalid device cgroup rule format: '{bad}'"));
+            let err = super::rules(
+                &[],
+                Rights {
+                    rules: &given,
+                    ..PLAIN
+                },
+            )
+            .unwrap_err();
+            assert_eq!(
+                err.message,
+                format!("invalid device cgroup rule format: '{bad}'")
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ pub(crate) fn hosts(host_network: Option<&str>, extra: &[String]) -> Result<Stri
                 "host-gateway in --add-host needs the bridge network, which is not available yet",
             ));
         }
-        let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+        let bare = address
+            .strip_prefix('[')
+            .and_then(|a| a.strip_suffix(']'))
+            .unwrap_or(address);
         let address: IpAddr = bare.parse().map_err(|_not_an_address| {
             ApiError::invalid(format!("invalid IP address in add-host: {address:?}"))
         })?;
@@ -60,14 +63,23 @@ pub(crate) fn resolv_conf(host: &str, dns: Dns<'_>) -> Result<String, ApiError> 
     }
     for word in dns.search.iter().chain(dns.options) {
         if !is_one_word(word) {
-            return Err(ApiError::invalid(format!("{word:?} is not a valid domain or option")));
+            return Err(ApiError::invalid(format!(
+                "{word:?} is not a valid domain or option"
+            )));
         }
     }
     let mut text = String::new();
-    let kinds = [("nameserver", dns.servers), ("search", dns.search), ("options", dns.options)];
+    let kinds = [
+        ("nameserver", dns.servers),
+        ("search", dns.search),
+        ("options", dns.options),
+    ];
     for (kind, given) in kinds {
         if given.is_empty() {
-            for line in host.lines().filter(|line| line.split_whitespace().next() == Some(kind)) {
+            for line in host
+                .lines()
+                .filter(|line| line.split_whitespace().next() == Some(kind))
+            {
                 writeln!(text, "{line}").ok();
             }
         } else if kind == "nameserver" {
@@ -85,14 +97,24 @@ pub(crate) fn resolv_conf(host: &str, dns: Dns<'_>) -> Result<String, ApiError> 
 /// The kernel's limit is `__NEW_UTS_LEN`, 64: <https://man7.org/linux/man-pages/man2/sethostname.2.html>.
 pub(crate) fn check_hostname(name: &str) -> Result<(), ApiError> {
     let fits = name.len() <= 64 && !name.starts_with('-');
-    if name.is_empty() || (fits && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))) {
+    if name.is_empty()
+        || (fits
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)))
+    {
         return Ok(());
     }
-    Err(ApiError::invalid(format!("invalid hostname format: {name:?}")))
+    Err(ApiError::invalid(format!(
+        "invalid hostname format: {name:?}"
+    )))
 }
 
 fn is_one_word(text: &str) -> bool {
-    !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '#')
+    !text.is_empty()
+        && !text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '#')
         && !text.contains(['\u{2028}', '\u{2029}', '\u{85}'])
 }
 
@@ -112,7 +134,10 @@ mod tests {
         let host = "# made by hand\nnameserver 9.9.9.9\nsearch home\noptions ndots:2\n";
         assert_eq!(resolv_conf(host, Dns::default()).unwrap(), host);
         let servers = ["1.1.1.1".to_owned()];
-        let dns = Dns { servers: &servers, ..Dns::default() };
+        let dns = Dns {
+            servers: &servers,
+            ..Dns::default()
+        };
         assert_eq!(
             resolv_conf(host, dns).unwrap(),
             "nameserver 1.1.1.1\nsearch home\noptions ndots:2\n"
@@ -121,13 +146,34 @@ mod tests {
 
     #[test]
     fn no_text_adds_a_line() {
-        for hostile in ["a\n1.2.3.4 b:1.1.1.1", "a b:1.1.1.1", ":1.1.1.1", "a", "a:1.1.1.1\n", "a:x"] {
+        for hostile in [
+            "a\n1.2.3.4 b:1.1.1.1",
+            "a b:1.1.1.1",
+            ":1.1.1.1",
+            "a",
+            "a:1.1.1.1\n",
+            "a:x",
+        ] {
             assert!(hosts(None, &[hostile.to_owned()]).is_err(), "{hostile:?}");
         }
         for hostile in ["x\nnameserver 6.6.6.6", "a b", ""] {
             let given = [hostile.to_owned()];
-            resolv_conf("", Dns { search: &given, ..Dns::default() }).unwrap_err();
-            resolv_conf("", Dns { servers: &given, ..Dns::default() }).unwrap_err();
+            resolv_conf(
+                "",
+                Dns {
+                    search: &given,
+                    ..Dns::default()
+                },
+            )
+            .unwrap_err();
+            resolv_conf(
+                "",
+                Dns {
+                    servers: &given,
+                    ..Dns::default()
+                },
+            )
+            .unwrap_err();
         }
         let long = "a".repeat(65);
         for hostile in ["a\nb", "-a", "a b", "a/b", long.as_str()] {

@@ -9,7 +9,10 @@ use havre_engine_types::ContainerConfig;
 use havre_oci::ImageConfig;
 
 /// Fills `user` from `image`. Without a command in either, Docker's error.
-pub(crate) fn merge(mut user: ContainerConfig, image: &ImageConfig) -> Result<ContainerConfig, ApiError> {
+pub(crate) fn merge(
+    mut user: ContainerConfig,
+    image: &ImageConfig,
+) -> Result<ContainerConfig, ApiError> {
     let base = &image.config;
     if user.user.is_empty() {
         user.user.clone_from(&base.user);
@@ -40,7 +43,11 @@ pub(crate) fn merge(mut user: ContainerConfig, image: &ImageConfig) -> Result<Co
     } else if user.entrypoint.as_deref() == Some(&[String::new()]) {
         user.entrypoint = None;
     }
-    let words = user.entrypoint.iter().flatten().chain(user.cmd.iter().flatten());
+    let words = user
+        .entrypoint
+        .iter()
+        .flatten()
+        .chain(user.cmd.iter().flatten());
     if words.count() == 0 {
         return Err(ApiError::invalid("no command specified"));
     }
@@ -49,7 +56,9 @@ pub(crate) fn merge(mut user: ContainerConfig, image: &ImageConfig) -> Result<Co
 
 fn environment(user: Option<Vec<String>>, image: Option<&[String]>) -> Option<Vec<String>> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let Some(mut env) = user else { return image.map(<[String]>::to_vec) };
+    let Some(mut env) = user else {
+        return image.map(<[String]>::to_vec);
+    };
     for entry in image.unwrap_or_default() {
         if !env.iter().any(|known| name(known) == name(entry)) {
             env.push(entry.clone());

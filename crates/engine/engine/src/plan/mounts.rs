@@ -8,7 +8,9 @@ use oci_spec::runtime::{Mount, MountBuilder};
 /// Docker's default for `/dev/shm`: 64 MiB.
 pub(crate) const DEFAULT_SHM: i64 = 64 << 20;
 
-const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
+const PROPAGATIONS: [&str; 6] = [
+    "private", "rprivate", "slave", "rslave", "shared", "rshared",
+];
 
 /// One bind mount or tmpfs that the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,9 @@ pub(crate) enum Kind {
         /// `-v` makes a missing source directory, `--mount` refuses it.
         create_source: bool,
     },
-    Tmpfs { options: Vec<String> },
+    Tmpfs {
+        options: Vec<String>,
+    },
 }
 
 impl UserMount {
@@ -42,7 +46,11 @@ impl UserMount {
             recursive_read_only: true,
             create_source: false,
         };
-        Self { destination, kind, read_only: false }
+        Self {
+            destination,
+            kind,
+            read_only: false,
+        }
     }
 }
 
@@ -60,13 +68,19 @@ pub(crate) struct Defaults {
 pub(crate) fn parse_bind(spec: &str) -> Result<UserMount, ApiError> {
     let wrong = |why: &str| {
         let colon = if why.is_empty() { "" } else { ": " };
-        ApiError::invalid(format!("invalid volume specification: '{spec}'{colon}{why}"))
+        ApiError::invalid(format!(
+            "invalid volume specification: '{spec}'{colon}{why}"
+        ))
     };
     let mut parts = spec.split(':');
     let (Some(source), Some(destination), options, None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(if spec.contains(':') { wrong("") } else { anonymous(spec) });
+        return Err(if spec.contains(':') {
+            wrong("")
+        } else {
+            anonymous(spec)
+        });
     };
     if source.is_empty() || destination.is_empty() {
         return Err(wrong(""));
@@ -76,12 +90,22 @@ pub(crate) fn parse_bind(spec: &str) -> Result<UserMount, ApiError> {
     }
     let destination = clean(destination).map_err(|why| wrong(&why))?;
     let mut mount = UserMount::bind(absolute(source).map_err(|why| wrong(&why))?, destination);
-    let Kind::Bind { propagation, recursive, create_source, .. } = &mut mount.kind else {
+    let Kind::Bind {
+        propagation,
+        recursive,
+        create_source,
+        ..
+    } = &mut mount.kind
+    else {
         return Err(wrong(""));
     };
     *create_source = true;
     let mut read_only = false;
-    for option in options.unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+    for option in options
+        .unwrap_or_default()
+        .split(',')
+        .filter(|o| !o.is_empty())
+    {
         match option {
             "ro" => read_only = true,
             "rw" | "rbind" | "nocopy" | "cached" | "consistent" | "delegated" => {}
@@ -150,20 +174,28 @@ pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
     ];
     const PLAIN: [&str; 4] = ["relatime", "strictatime", "noatime", "atime"];
     const VALUES: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"];
-    let mut options: Vec<String> =
-        ["noexec", "nosuid", "nodev"].into_iter().map(str::to_owned).collect();
+    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     for option in text.split(',').filter(|o| !o.is_empty()) {
         let key = option.split_once('=').map(|(key, _)| key);
         if let Some(key) = key {
             if !VALUES.contains(&key) {
-                return Err(ApiError::invalid(format!("Invalid tmpfs option [\"{option}\"]")));
+                return Err(ApiError::invalid(format!(
+                    "Invalid tmpfs option [\"{option}\"]"
+                )));
             }
             options.retain(|o| !o.starts_with(&format!("{key}=")));
-        } else if let Some((on, off)) = FLAGS.iter().find(|(on, off)| option == *on || option == *off)
+        } else if let Some((on, off)) = FLAGS
+            .iter()
+            .find(|(on, off)| option == *on || option == *off)
         {
             options.retain(|o| o != on && o != off);
         } else if !PLAIN.contains(&option) {
-            return Err(ApiError::invalid(format!("Invalid tmpfs option [\"{option}\"]")));
+            return Err(ApiError::invalid(format!(
+                "Invalid tmpfs option [\"{option}\"]"
+            )));
         }
         options.push(option.to_owned());
     }
@@ -172,14 +204,27 @@ pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
 
 /// All mounts in the order in which they are made: defaults, then the user's by depth, so that no mount hides
 /// one that was asked for. A default at the same place as a user's mount is left out.
-pub(crate) fn assemble(defaults: Defaults, engine_files: &[(PathBuf, &str)], user: &[UserMount]) -> Result<Vec<Mount>, ApiError> {
+pub(crate) fn assemble(
+    defaults: Defaults,
+    engine_files: &[(PathBuf, &str)],
+    user: &[UserMount],
+) -> Result<Vec<Mount>, ApiError> {
     let taken = |path: &Path| user.iter().any(|m| m.destination == path);
     let mut mounts = Vec::with_capacity(10 + user.len());
     for (destination, kind, options) in default_mounts(defaults) {
         if !taken(Path::new(destination)) {
             let source = if kind == "bind" { destination } else { kind };
-            let kind_name = if destination == "/dev/shm" && kind == "tmpfs" { "shm" } else { source };
-            mounts.push(build(destination.as_ref(), kind, kind_name.as_ref(), options)?);
+            let kind_name = if destination == "/dev/shm" && kind == "tmpfs" {
+                "shm"
+            } else {
+                source
+            };
+            mounts.push(build(
+                destination.as_ref(),
+                kind,
+                kind_name.as_ref(),
+                options,
+            )?);
         }
     }
     for (source, destination) in engine_files {
@@ -191,7 +236,10 @@ pub(crate) fn assemble(defaults: Defaults, engine_files: &[(PathBuf, &str)], use
     let mut sorted: Vec<&UserMount> = user.iter().collect();
     sorted.sort_by_key(|m| m.destination.components().count());
     for (index, mount) in sorted.iter().enumerate() {
-        if sorted[..index].iter().any(|other| other.destination == mount.destination) {
+        if sorted[..index]
+            .iter()
+            .any(|other| other.destination == mount.destination)
+        {
             return Err(ApiError::invalid(format!(
                 "Duplicate mount point: {}",
                 mount.destination.display()
@@ -204,12 +252,27 @@ pub(crate) fn assemble(defaults: Defaults, engine_files: &[(PathBuf, &str)], use
 
 fn user_mount(mount: &UserMount) -> Result<Mount, ApiError> {
     match &mount.kind {
-        Kind::Bind { source, propagation, recursive, recursive_read_only, .. } => {
-            let mut options =
-                vec![if *recursive { "rbind" } else { "bind" }.to_owned(), propagation.clone()];
+        Kind::Bind {
+            source,
+            propagation,
+            recursive,
+            recursive_read_only,
+            ..
+        } => {
+            let mut options = vec![
+                if *recursive { "rbind" } else { "bind" }.to_owned(),
+                propagation.clone(),
+            ];
             if mount.read_only {
                 // M09: a mount nested below a read-only bind must not stay writable.
-                options.push(if *recursive && *recursive_read_only { "rro" } else { "ro" }.to_owned());
+                options.push(
+                    if *recursive && *recursive_read_only {
+                        "rro"
+                    } else {
+                        "ro"
+                    }
+                    .to_owned(),
+                );
             }
             build(&mount.destination, "bind", source, options)
         }
@@ -234,18 +297,41 @@ fn default_mounts(defaults: Defaults) -> Vec<(&'static str, &'static str, Vec<St
     };
     let mut mounts = vec![
         ("/proc", "proc", own(&nothing)),
-        ("/dev", "tmpfs", own(&["nosuid", "strictatime", "mode=755", "size=65536k"])),
+        (
+            "/dev",
+            "tmpfs",
+            own(&["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ),
         (
             "/dev/pts",
             "devpts",
-            own(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            own(&[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ]),
         ),
         ("/sys", "sysfs", read_only(defaults.privileged)),
-        ("/sys/fs/cgroup", "cgroup", read_only(defaults.privileged || defaults.writable_cgroup)),
+        (
+            "/sys/fs/cgroup",
+            "cgroup",
+            read_only(defaults.privileged || defaults.writable_cgroup),
+        ),
     ];
     if defaults.host_ipc {
-        mounts.push(("/dev/mqueue", "bind", own(&["rbind", "nosuid", "noexec", "nodev"])));
-        mounts.push(("/dev/shm", "bind", own(&["rbind", "nosuid", "noexec", "nodev"])));
+        mounts.push((
+            "/dev/mqueue",
+            "bind",
+            own(&["rbind", "nosuid", "noexec", "nodev"]),
+        ));
+        mounts.push((
+            "/dev/shm",
+            "bind",
+            own(&["rbind", "nosuid", "noexec", "nodev"]),
+        ));
     } else {
         mounts.push(("/dev/mqueue", "mqueue", own(&nothing)));
         let mut shm = own(&nothing);
@@ -256,7 +342,12 @@ fn default_mounts(defaults: Defaults) -> Vec<(&'static str, &'static str, Vec<St
     mounts
 }
 
-fn build(destination: &Path, kind: &str, source: &Path, options: Vec<String>) -> Result<Mount, ApiError> {
+fn build(
+    destination: &Path,
+    kind: &str,
+    source: &Path,
+    options: Vec<String>,
+) -> Result<Mount, ApiError> {
     MountBuilder::default()
         .destination(destination)
         .typ(kind)
@@ -275,22 +366,46 @@ mod tests {
         let mount = parse_bind("/host/../data:/in//side/:ro,rslave").unwrap();
         assert_eq!(mount.destination, Path::new("/in/side"));
         assert!(mount.read_only);
-        let Kind::Bind { source, propagation, create_source, .. } = mount.kind else { panic!() };
-        assert_eq!((source.as_path(), propagation.as_str()), (Path::new("/data"), "rslave"));
+        let Kind::Bind {
+            source,
+            propagation,
+            create_source,
+            ..
+        } = mount.kind
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (source.as_path(), propagation.as_str()),
+            (Path::new("/data"), "rslave")
+        );
         assert!(create_source);
     }
 
     #[test]
     fn wrong_binds_name_themselves() {
-        let texts = ["vol:/x", "/only", "/a:/b:rx", "/a:/", "/a:b", ":/b", "/a:", "/a:/b:ro:x", "/a:/b/../.."]
-            .map(|spec| parse_bind(spec).unwrap_err().message);
+        let texts = [
+            "vol:/x",
+            "/only",
+            "/a:/b:rx",
+            "/a:/",
+            "/a:b",
+            ":/b",
+            "/a:",
+            "/a:/b:ro:x",
+            "/a:/b/../..",
+        ]
+        .map(|spec| parse_bind(spec).unwrap_err().message);
         insta::assert_snapshot!(texts.join("\n"));
     }
 
     #[test]
     fn tmpfs_options_override_the_defaults() {
         assert_eq!(tmpfs_options("").unwrap(), ["noexec", "nosuid", "nodev"]);
-        assert_eq!(tmpfs_options("exec,size=1m,size=2m").unwrap(), ["nosuid", "nodev", "exec", "size=2m"]);
+        assert_eq!(
+            tmpfs_options("exec,size=1m,size=2m").unwrap(),
+            ["nosuid", "nodev", "exec", "size=2m"]
+        );
         tmpfs_options("lowerdir=/").unwrap_err();
         tmpfs_options("bogus").unwrap_err();
     }
@@ -302,15 +417,28 @@ mod tests {
             UserMount::bind("/h2".into(), "/a/b/c".into()),
             UserMount::bind("/h3".into(), "/a".into()),
         ];
-        let defaults =
-            Defaults { privileged: false, writable_cgroup: false, shm_size: 1, host_ipc: false };
+        let defaults = Defaults {
+            privileged: false,
+            writable_cgroup: false,
+            shm_size: 1,
+            host_ipc: false,
+        };
         let mounts = assemble(defaults, &[], &user).unwrap();
         let shown: Vec<_> = mounts
             .iter()
-            .map(|m| format!("{} {:?}", m.destination().display(), m.source().as_ref().unwrap()))
+            .map(|m| {
+                format!(
+                    "{} {:?}",
+                    m.destination().display(),
+                    m.source().as_ref().unwrap()
+                )
+            })
             .collect();
         insta::assert_snapshot!(shown.join("\n"));
         let twice = [user[2].clone(), user[2].clone()];
-        assert_eq!(assemble(defaults, &[], &twice).unwrap_err().message, "Duplicate mount point: /a");
+        assert_eq!(
+            assemble(defaults, &[], &twice).unwrap_err().message,
+            "Duplicate mount point: /a"
+        );
     }
 }

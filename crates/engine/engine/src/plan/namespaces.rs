@@ -15,7 +15,10 @@ pub(crate) enum Mode {
     Private,
     Host,
     /// Another container's; its name as given, and the path once it is known.
-    Container { name: String, path: Option<PathBuf> },
+    Container {
+        name: String,
+        path: Option<PathBuf>,
+    },
 }
 
 /// All of them.
@@ -45,14 +48,21 @@ impl Modes {
             cgroup: cgroup(&host.cgroupns_mode)?,
         };
         if matches!(modes.uts, Mode::Container { .. }) {
-            return Err(ApiError::invalid(format!("invalid UTS mode: {}", host.uts_mode)));
+            return Err(ApiError::invalid(format!(
+                "invalid UTS mode: {}",
+                host.uts_mode
+            )));
         }
         Ok(modes)
     }
 
     /// The modes that name another container, with the name of its namespace in `/proc/<pid>/ns`.
     pub(crate) fn others(&mut self) -> [(&mut Mode, &'static str); 3] {
-        [(&mut self.network, "net"), (&mut self.pid, "pid"), (&mut self.ipc, "ipc")]
+        [
+            (&mut self.network, "net"),
+            (&mut self.pid, "pid"),
+            (&mut self.ipc, "ipc"),
+        ]
     }
 }
 
@@ -102,7 +112,9 @@ fn cgroup(mode: &str) -> Result<Mode, ApiError> {
     match mode {
         "" | "private" => Ok(Mode::Private),
         "host" => Ok(Mode::Host),
-        other => Err(ApiError::invalid(format!("invalid cgroup namespace mode: {other}"))),
+        other => Err(ApiError::invalid(format!(
+            "invalid cgroup namespace mode: {other}"
+        ))),
     }
 }
 
@@ -110,7 +122,10 @@ fn container(what: &str, mode: &str, name: &str) -> Result<Mode, ApiError> {
     if name.is_empty() {
         return Err(ApiError::invalid(format!("invalid {what} mode: {mode}")));
     }
-    Ok(Mode::Container { name: name.to_owned(), path: None })
+    Ok(Mode::Container {
+        name: name.to_owned(),
+        path: None,
+    })
 }
 
 /// The list for the specification.
@@ -139,9 +154,13 @@ fn one(kind: LinuxNamespaceType, mode: &Mode) -> Result<Option<LinuxNamespace>, 
     let builder = match mode {
         Mode::Host => return Ok(None),
         Mode::Private => builder,
-        Mode::Container { path: Some(path), .. } => builder.path(path.clone()),
+        Mode::Container {
+            path: Some(path), ..
+        } => builder.path(path.clone()),
         Mode::Container { name, path: None } => {
-            return Err(ApiError::conflict(format!("cannot join namespace of container {name}: it is not running")));
+            return Err(ApiError::conflict(format!(
+                "cannot join namespace of container {name}: it is not running"
+            )));
         }
     };
     builder

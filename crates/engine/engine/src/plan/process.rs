@@ -45,7 +45,8 @@ pub(crate) fn init(context: Context<'_>, identity: &Identity) -> Result<Process,
     let [height, width] = context.host.console_size;
     if tty && height > 0 && width > 0 {
         let size = BoxBuilder::default().height(height).width(width).build();
-        let size = size.map_err(|err| crate::error::internal("failed to plan the terminal", &err))?;
+        let size =
+            size.map_err(|err| crate::error::internal("failed to plan the terminal", &err))?;
         process.set_console_size(Some(size));
     }
     Ok(process)
@@ -101,7 +102,9 @@ struct Parts<'a> {
 fn build(parts: &Parts<'_>) -> Result<Process, ApiError> {
     for text in parts.args.iter().chain(&parts.env) {
         if text.contains('\0') {
-            return Err(ApiError::invalid("arguments and environment cannot contain a zero byte"));
+            return Err(ApiError::invalid(
+                "arguments and environment cannot contain a zero byte",
+            ));
         }
     }
     let mut builder = ProcessBuilder::default()
@@ -115,7 +118,9 @@ fn build(parts: &Parts<'_>) -> Result<Process, ApiError> {
         .no_new_privileges(parts.context.no_new_privileges);
     let adjust = i32::try_from(parts.context.host.oom_score_adj).unwrap_or(0);
     builder = builder.oom_score_adj(adjust);
-    builder.build().map_err(|err| crate::error::internal("failed to plan the process", &err))
+    builder
+        .build()
+        .map_err(|err| crate::error::internal("failed to plan the process", &err))
 }
 
 fn user(identity: &Identity) -> Result<User, ApiError> {

@@ -28,7 +28,8 @@ pub(crate) fn check(host: &HostConfig, facts: &HostFacts) -> Result<(), ApiError
     }
     if host.memory == 0 && host.memory_swap > 0 {
         return refuse(
-            "You should always set the Memory limit when using Memoryswap limit, see usage".to_owned(),
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+                .to_owned(),
         );
     }
     if host.memory_reservation != 0 && host.memory_reservation < LEAST_MEMORY {
@@ -36,13 +37,18 @@ pub(crate) fn check(host: &HostConfig, facts: &HostFacts) -> Result<(), ApiError
     }
     if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
         return refuse(
-            "Minimum memory limit can not be less than memory reservation limit, see usage".to_owned(),
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+                .to_owned(),
         );
     }
     if let Some(swappiness) = host.memory_swappiness.filter(|s| !(-1..=100).contains(s)) {
-        return refuse(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100"));
+        return refuse(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        ));
     }
-    let available = i64::try_from(facts.cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    let available = i64::try_from(facts.cpus)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000_000);
     if host.nano_cpus < 0 || host.nano_cpus > available {
         return refuse(format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available",
@@ -50,19 +56,29 @@ pub(crate) fn check(host: &HostConfig, facts: &HostFacts) -> Result<(), ApiError
         ));
     }
     if host.nano_cpus > 0 && host.cpu_quota > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned());
+        return refuse(
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned(),
+        );
     }
     if host.nano_cpus > 0 && host.cpu_period > 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned());
+        return refuse(
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned(),
+        );
     }
     if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
-        return refuse("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".to_owned());
+        return refuse(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+                .to_owned(),
+        );
     }
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned());
     }
     if host.cpu_shares < 0 {
-        return refuse(format!("invalid CPU shares ({}): value must be a positive integer", host.cpu_shares));
+        return refuse(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        ));
     }
     check_cpuset("cpus", &host.cpuset_cpus, facts.cpus)?;
     check_cpuset("memory nodes", &host.cpuset_mems, 1024)?;
@@ -83,7 +99,12 @@ fn check_cpuset(what: &str, text: &str, available: usize) -> Result<(), ApiError
     let wrong = || ApiError::invalid(format!("Invalid value {text} for cpuset {what}"));
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |digits: &str| digits.trim().parse::<usize>().map_err(|_not_a_number| wrong());
+        let number = |digits: &str| {
+            digits
+                .trim()
+                .parse::<usize>()
+                .map_err(|_not_a_number| wrong())
+        };
         let (first, last) = (number(first)?, number(last)?);
         if first > last {
             return Err(wrong());
@@ -132,7 +153,12 @@ pub(crate) fn resources(
         .devices(devices)
         .memory(memory.build().map_err(failed)?)
         .cpu(cpu(host).build().map_err(failed)?)
-        .pids(LinuxPidsBuilder::default().limit(pids).build().map_err(failed)?);
+        .pids(
+            LinuxPidsBuilder::default()
+                .limit(pids)
+                .build()
+                .map_err(failed)?,
+        );
     if host.blkio_weight > 0 {
         let io = LinuxBlockIoBuilder::default().weight(host.blkio_weight);
         builder = builder.block_io(io.build().map_err(failed)?);
@@ -197,7 +223,11 @@ pub(crate) fn rlimits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<PosixR
     limits
         .into_iter()
         .map(|(kind, soft, hard)| {
-            PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build()
+            PosixRlimitBuilder::default()
+                .typ(kind)
+                .soft(soft)
+                .hard(hard)
+                .build()
         })
         .collect::<Result<_, _>>()
         .map_err(|err| crate::error::internal("failed to plan the limits", &err))

@@ -18,7 +18,11 @@ pub(crate) struct Filters {
 
 impl Filters {
     /// The filter for a container, or `None` when it runs without.
-    pub(crate) fn filter(&self, wanted: &Seccomp, caps: &Set) -> Result<Option<LinuxSeccomp>, ApiError> {
+    pub(crate) fn filter(
+        &self,
+        wanted: &Seccomp,
+        caps: &Set,
+    ) -> Result<Option<LinuxSeccomp>, ApiError> {
         match wanted {
             Seccomp::Unconfined => Ok(None),
             Seccomp::Profile(profile) => resolve(profile, caps).map(Some),
@@ -29,7 +33,12 @@ impl Filters {
     fn default_for(&self, caps: &Set) -> Result<Arc<LinuxSeccomp>, ApiError> {
         let mut key: Vec<String> = caps.iter().map(ToString::to_string).collect();
         key.sort_unstable();
-        let known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self
+            .resolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
         if let Some(filter) = known {
             return Ok(filter);
         }
@@ -48,15 +57,25 @@ impl Filters {
 fn resolve(profile: &Profile, caps: &Set) -> Result<LinuxSeccomp, ApiError> {
     let names: Vec<String> = caps.iter().map(|cap| format!("CAP_{cap}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     // A release that is no number is younger than every condition in a profile.
-    let newest = KernelVersion { kernel: u32::MAX, major: 0 };
+    let newest = KernelVersion {
+        kernel: u32::MAX,
+        major: 0,
+    };
     let kernel = KernelVersion::of_release(&release).unwrap_or(newest);
-    profile.resolve(&names, native(), kernel).map_err(|err| {
-        ApiError::invalid(format!("seccomp profile: {}", havre_types::chain(&err)))
-    })
+    profile
+        .resolve(&names, native(), kernel)
+        .map_err(|err| ApiError::invalid(format!("seccomp profile: {}", havre_types::chain(&err))))
 }
 
 fn native() -> Arch {
-    if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 }
+    if cfg!(target_arch = "aarch64") {
+        Arch::ScmpArchAarch64
+    } else {
+        Arch::ScmpArchX86_64
+    }
 }

@@ -52,7 +52,11 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, ApiError> {
                     "SELinux label {value:?} was requested, but SELinux is not enabled on this host"
                 )));
             }
-            _ => return Err(ApiError::invalid(format!("invalid --security-opt 2: {option:?}"))),
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "invalid --security-opt 2: {option:?}"
+                )));
+            }
         }
     }
     Ok(parsed)
@@ -91,12 +95,21 @@ const MASKED: [&str; 23] = [
     "/sys/kernel/tracing",
 ];
 
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Paths that read as empty. `throttle` are the host's `thermal_throttle` directories.
 pub(crate) fn masked_paths(throttle: &[String]) -> Vec<String> {
-    MASKED.into_iter().map(str::to_owned).chain(throttle.iter().cloned()).collect()
+    MASKED
+        .into_iter()
+        .map(str::to_owned)
+        .chain(throttle.iter().cloned())
+        .collect()
 }
 
 pub(crate) fn readonly_paths() -> Vec<String> {
@@ -114,15 +127,25 @@ mod tests {
     #[test]
     fn what_cannot_be_enforced_is_refused() {
         insta::assert_snapshot!(
-            ["apparmor=docker-default", "label=type:svirt_lxc_net_t", "foo", "foo=bar", "seccomp={"]
-                .map(err)
-                .join("\n")
+            [
+                "apparmor=docker-default",
+                "label=type:svirt_lxc_net_t",
+                "foo",
+                "foo=bar",
+                "seccomp={"
+            ]
+            .map(err)
+            .join("\n")
         );
     }
 
     #[test]
     fn both_spellings_are_read() {
-        for option in ["no-new-privileges", "no-new-privileges=true", "no-new-privileges:true"] {
+        for option in [
+            "no-new-privileges",
+            "no-new-privileges=true",
+            "no-new-privileges:true",
+        ] {
             assert!(parse(&[option.to_owned()]).unwrap().no_new_privileges);
         }
         let open = parse(&["seccomp=unconfined".to_owned(), "label=disable".to_owned()]).unwrap();

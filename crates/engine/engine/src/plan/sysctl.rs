@@ -56,7 +56,9 @@ pub(crate) fn check<'a>(
 }
 
 fn not_allowed(name: &str) -> ApiError {
-    ApiError::invalid(format!("sysctl {name:?} is not allowed: it is not separate for each container"))
+    ApiError::invalid(format!(
+        "sysctl {name:?} is not allowed: it is not separate for each container"
+    ))
 }
 
 /// Slashes become dots (`net/ipv4/…`), except that a name which begins with a dotted part keeps slashes inside
@@ -78,7 +80,9 @@ fn normal(name: &str) -> Option<String> {
     } else {
         name.to_owned()
     };
-    let clean = dotted.split('.').all(|part| !part.is_empty() && part.split('/').all(|p| !p.is_empty()));
+    let clean = dotted
+        .split('.')
+        .all(|part| !part.is_empty() && part.split('/').all(|p| !p.is_empty()));
     clean.then_some(dotted)
 }
 
@@ -86,7 +90,11 @@ fn normal(name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const ALL: Own = Own { ipc: true, net: true, uts: true };
+    const ALL: Own = Own {
+        ipc: true,
+        net: true,
+        uts: true,
+    };
 
     fn one(name: &str, value: &str, own: Own) -> Result<BTreeMap<String, String>, String> {
         check([(&name.to_owned(), &value.to_owned())], own).map_err(|err| err.message)
@@ -136,7 +144,10 @@ mod tests {
 
     #[test]
     fn one_key_is_set_once() {
-        let pairs = [("net.a.b".to_owned(), "1".to_owned()), ("net/a/b".to_owned(), "2".to_owned())];
+        let pairs = [
+            ("net.a.b".to_owned(), "1".to_owned()),
+            ("net/a/b".to_owned(), "2".to_owned()),
+        ];
         check(pairs.iter().map(|(k, v)| (k, v)), ALL).unwrap_err();
     }
 }

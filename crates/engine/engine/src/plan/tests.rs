@@ -44,7 +44,11 @@ fn plan(config: ContainerConfig, host: &HostConfig) -> Result<String, ApiError> 
         gid: 0,
         permissions: "rw".to_owned(),
     }];
-    let devices = if host.devices.is_some() { &devices[..] } else { &[] };
+    let devices = if host.devices.is_some() {
+        &devices[..]
+    } else {
+        &[]
+    };
     let spec = spec(Inputs {
         id: &ContainerId::from_bytes([0xab; 32]),
         config: &merged,
@@ -117,7 +121,11 @@ fn everything_at_once() {
         cpuset_cpus: "0-1".to_owned(),
         pids_limit: Some(10),
         devices: Some(vec![DeviceMapping::default()]),
-        ulimits: Some(vec![Ulimit { name: "nofile".to_owned(), soft: 10, hard: 20 }]),
+        ulimits: Some(vec![Ulimit {
+            name: "nofile".to_owned(),
+            soft: 10,
+            hard: 20,
+        }]),
         oom_score_adj: 100,
         annotations: Some([("a".to_owned(), "b".to_owned())].into()),
         ..HostConfig::default()
@@ -127,7 +135,10 @@ fn everything_at_once() {
 
 #[test]
 fn a_privileged_container() {
-    let host = HostConfig { privileged: true, ..HostConfig::default() };
+    let host = HostConfig {
+        privileged: true,
+        ..HostConfig::default()
+    };
     insta::assert_snapshot!(plan(ContainerConfig::default(), &host).unwrap());
 }
 
@@ -141,20 +152,56 @@ fn labels_of_an_image_never_become_annotations() {
 fn what_is_not_there_yet_is_named() {
     let base = HostConfig::default;
     let refused: Vec<String> = [
-        HostConfig { network_mode: "bridge".to_owned(), ..base() },
-        HostConfig { network_mode: "mine".to_owned(), ..base() },
-        HostConfig { publish_all_ports: true, ..base() },
-        HostConfig { port_bindings: Some([("80/tcp".to_owned(), None)].into()), ..base() },
-        HostConfig { init: Some(true), ..base() },
-        HostConfig { binds: strings(&["vol:/x"]), ..base() },
-        HostConfig { userns_mode: "auto".to_owned(), ..base() },
-        HostConfig { runtime: "runsc".to_owned(), ..base() },
-        HostConfig { memory: 1, ..base() },
-        HostConfig { nano_cpus: 5_000_000_000, ..base() },
-        HostConfig { cpuset_cpus: "0-2000000000".to_owned(), ..base() },
+        HostConfig {
+            network_mode: "bridge".to_owned(),
+            ..base()
+        },
+        HostConfig {
+            network_mode: "mine".to_owned(),
+            ..base()
+        },
+        HostConfig {
+            publish_all_ports: true,
+            ..base()
+        },
+        HostConfig {
+            port_bindings: Some([("80/tcp".to_owned(), None)].into()),
+            ..base()
+        },
+        HostConfig {
+            init: Some(true),
+            ..base()
+        },
+        HostConfig {
+            binds: strings(&["vol:/x"]),
+            ..base()
+        },
+        HostConfig {
+            userns_mode: "auto".to_owned(),
+            ..base()
+        },
+        HostConfig {
+            runtime: "runsc".to_owned(),
+            ..base()
+        },
+        HostConfig {
+            memory: 1,
+            ..base()
+        },
+        HostConfig {
+            nano_cpus: 5_000_000_000,
+            ..base()
+        },
+        HostConfig {
+            cpuset_cpus: "0-2000000000".to_owned(),
+            ..base()
+        },
         HostConfig {
             auto_remove: true,
-            restart_policy: RestartPolicy { name: "always".to_owned(), maximum_retry_count: 0 },
+            restart_policy: RestartPolicy {
+                name: "always".to_owned(),
+                maximum_retry_count: 0,
+            },
             ..base()
         },
     ]
@@ -169,19 +216,32 @@ fn what_is_not_there_yet_is_named() {
 
 #[test]
 fn commands_merge_as_dockers() {
-    let case = |entrypoint: Option<Vec<String>>, cmd: Option<Vec<String>>, base: Option<Vec<String>>| {
-        let mut image = image();
-        image.config.entrypoint = base;
-        let user = ContainerConfig { entrypoint, cmd, ..ContainerConfig::default() };
-        merge(user, &image).map(|c| (c.entrypoint, c.cmd)).map_err(|err| err.message)
-    };
+    let case =
+        |entrypoint: Option<Vec<String>>, cmd: Option<Vec<String>>, base: Option<Vec<String>>| {
+            let mut image = image();
+            image.config.entrypoint = base;
+            let user = ContainerConfig {
+                entrypoint,
+                cmd,
+                ..ContainerConfig::default()
+            };
+            merge(user, &image)
+                .map(|c| (c.entrypoint, c.cmd))
+                .map_err(|err| err.message)
+        };
     let e = strings(&["e"]);
     let c = strings(&["c"]);
     let sh = strings(&["sh"]);
     assert_eq!(case(None, None, None), Ok((None, sh.clone())));
     assert_eq!(case(None, c.clone(), e.clone()), Ok((e.clone(), c.clone())));
     assert_eq!(case(None, None, e.clone()), Ok((e.clone(), sh)));
-    assert_eq!(case(strings(&["u"]), None, e.clone()), Ok((strings(&["u"]), None)));
+    assert_eq!(
+        case(strings(&["u"]), None, e.clone()),
+        Ok((strings(&["u"]), None))
+    );
     assert_eq!(case(strings(&[""]), c.clone(), e.clone()), Ok((None, c)));
-    assert_eq!(case(strings(&[""]), None, e), Err("no command specified".to_owned()));
+    assert_eq!(
+        case(strings(&[""]), None, e),
+        Err("no command specified".to_owned())
+    );
 }

@@ -39,7 +39,9 @@ pub(crate) fn read_file(layers: &[PathBuf], path: &str, max: u64) -> io::Result<
             Mode::empty(),
         )?);
     }
-    let Some(file) = walk(root, path)? else { return Ok(None) };
+    let Some(file) = walk(root, path)? else {
+        return Ok(None);
+    };
     let mut content = Vec::new();
     let file = fs_err::File::from_parts(file.into(), path);
     let mut reader = file.take(max + 1);
@@ -64,7 +66,9 @@ fn walk(root: Merged, path: &str) -> io::Result<Option<OwnedFd>> {
             }
             continue;
         }
-        let Some(here) = stack.last() else { return Ok(None) };
+        let Some(here) = stack.last() else {
+            return Ok(None);
+        };
         match lookup(here, &name)? {
             Found::Nothing | Found::Special => return Ok(None),
             Found::File(file) => return Ok(todo.is_empty().then_some(file)),
@@ -122,8 +126,7 @@ fn lookup(here: &Merged, name: &OsStr) -> io::Result<Found> {
                 return Ok(Found::Link(OsString::from_vec(target.into_bytes())));
             }
             FileType::RegularFile => {
-                let flags =
-                    OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let fd = fs::openat(directory, name, flags, Mode::empty())?;
                 let now = fs::fstat(&fd)?;
                 if FileType::from_raw_mode(now.st_mode) != FileType::RegularFile {
@@ -135,7 +138,11 @@ fn lookup(here: &Merged, name: &OsStr) -> io::Result<Found> {
             _ => return Ok(Found::Special),
         }
     }
-    Ok(if merged.is_empty() { Found::Nothing } else { Found::Directory(merged) })
+    Ok(if merged.is_empty() {
+        Found::Nothing
+    } else {
+        Found::Directory(merged)
+    })
 }
 
 /// <https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories>
@@ -179,7 +186,11 @@ fn split_colons(text: &str) -> Vec<PathBuf> {
         }
         escaped = c == '\\' && !escaped;
     }
-    parts.iter().filter(|part| !part.is_empty()).map(|part| unescape(part)).collect()
+    parts
+        .iter()
+        .filter(|part| !part.is_empty())
+        .map(|part| unescape(part))
+        .collect()
 }
 
 fn unescape(text: &str) -> PathBuf {
@@ -260,7 +271,11 @@ mod tests {
         symlink("../../../../../secret", l.stack[0].join("etc/passwd")).unwrap();
         assert_eq!(passwd(&l), None, "relative link above the root");
         fs::write(l.stack[1].join("secret"), "inside").unwrap();
-        assert_eq!(passwd(&l).as_deref(), Some("inside"), "the same name inside the image is found");
+        assert_eq!(
+            passwd(&l).as_deref(),
+            Some("inside"),
+            "the same name inside the image is found"
+        );
         fs::remove_file(l.stack[0].join("etc/passwd")).unwrap();
         symlink("passwd", l.stack[0].join("etc/passwd")).unwrap();
         assert_eq!(passwd(&l), None, "a loop ends");
@@ -292,6 +307,9 @@ mod tests {
         let options = ["upperdir=/u\\:1", "lowerdir=/a:/b\\:c", "workdir=/w"].map(str::to_owned);
         let layers = layers_of(Path::new("overlay"), &options);
         assert_eq!(layers, ["/u:1", "/a", "/b:c"].map(PathBuf::from));
-        assert_eq!(layers_of(Path::new("/plain"), &["rbind".to_owned()]), [PathBuf::from("/plain")]);
+        assert_eq!(
+            layers_of(Path::new("/plain"), &["rbind".to_owned()]),
+            [PathBuf::from("/plain")]
+        );
     }
 }

@@ -52,7 +52,11 @@ pub(crate) fn check(spec: &str) -> Result<(), ApiError> {
 }
 
 /// Resolves `spec` and the names in `extra` (`--group-add`) against the image's files.
-pub(crate) fn resolve(spec: &str, extra: &[String], files: &Accounts) -> Result<Identity, ApiError> {
+pub(crate) fn resolve(
+    spec: &str,
+    extra: &[String],
+    files: &Accounts,
+) -> Result<Identity, ApiError> {
     let (user, group) = split(spec)?;
     let found = users(&files.passwd).find(|entry| match user {
         Name::Default => entry.uid == 0,
@@ -74,7 +78,9 @@ pub(crate) fn resolve(spec: &str, extra: &[String], files: &Accounts) -> Result<
         Name::Default => {
             if let Some(entry) = &found {
                 groups.extend(
-                    groups_of(&files.group).filter(|g| is_member(g, entry.name)).map(|g| g.gid),
+                    groups_of(&files.group)
+                        .filter(|g| is_member(g, entry.name))
+                        .map(|g| g.gid),
                 );
             }
         }
@@ -95,13 +101,22 @@ pub(crate) fn resolve(spec: &str, extra: &[String], files: &Accounts) -> Result<
             unique.push(gid);
         }
     }
-    Ok(Identity { uid, gid, groups: unique })
+    Ok(Identity {
+        uid,
+        gid,
+        groups: unique,
+    })
 }
 
 fn group_named(name: &str, files: &Accounts) -> Result<u32, ApiError> {
-    groups_of(&files.group).find(|g| g.name == name.as_bytes()).map(|g| g.gid).ok_or_else(|| {
-        invalid(format!("unable to find group {name}: no matching entries in group file"))
-    })
+    groups_of(&files.group)
+        .find(|g| g.name == name.as_bytes())
+        .map(|g| g.gid)
+        .ok_or_else(|| {
+            invalid(format!(
+                "unable to find group {name}: no matching entries in group file"
+            ))
+        })
 }
 
 fn split(spec: &str) -> Result<(Name<'_>, Name<'_>), ApiError> {
@@ -110,7 +125,9 @@ fn split(spec: &str) -> Result<(Name<'_>, Name<'_>), ApiError> {
 }
 
 fn parse<'a>(text: &'a str, what: &str) -> Result<Name<'a>, ApiError> {
-    let Some(first) = text.chars().next() else { return Ok(Name::Default) };
+    let Some(first) = text.chars().next() else {
+        return Ok(Name::Default);
+    };
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse::<u32>() {
             Ok(number) if number <= MAX_ID => Ok(Name::Number(number)),
@@ -121,10 +138,17 @@ fn parse<'a>(text: &'a str, what: &str) -> Result<Name<'a>, ApiError> {
     }
     // "-1", "+1", "0x0" and "1e3" look like numbers to somebody: neither a number nor a name here.
     if first.is_ascii_digit() || matches!(first, '+' | '-') {
-        return Err(invalid(format!("invalid {what} {text:?}: neither a number nor a name")));
+        return Err(invalid(format!(
+            "invalid {what} {text:?}: neither a number nor a name"
+        )));
     }
-    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':') {
-        return Err(invalid(format!("invalid {what} {text:?}: contains a control character or space")));
+    if text
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == ':')
+    {
+        return Err(invalid(format!(
+            "invalid {what} {text:?}: contains a control character or space"
+        )));
     }
     Ok(Name::Text(text))
 }
@@ -138,7 +162,8 @@ fn fields(line: &[u8]) -> std::slice::Split<'_, u8, impl FnMut(&u8) -> bool> {
 }
 
 fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    file.split(|&b| b == b'\n').filter(|line| !line.is_empty() && line[0] != b'#')
+    file.split(|&b| b == b'\n')
+        .filter(|line| !line.is_empty() && line[0] != b'#')
 }
 
 fn number(field: Option<&[u8]>) -> Option<u32> {
@@ -154,7 +179,11 @@ fn users(file: &[u8]) -> impl Iterator<Item = User<'_>> {
         let mut parts = fields(line);
         let name = parts.next().filter(|name| !name.is_empty())?;
         parts.next()?;
-        Some(User { name, uid: number(parts.next())?, gid: number(parts.next())? })
+        Some(User {
+            name,
+            uid: number(parts.next())?,
+            gid: number(parts.next())?,
+        })
     })
 }
 
@@ -163,12 +192,19 @@ fn groups_of(file: &[u8]) -> impl Iterator<Item = Group<'_>> {
         let mut parts = fields(line);
         let name = parts.next().filter(|name| !name.is_empty())?;
         parts.next()?;
-        Some(Group { name, gid: number(parts.next())?, members: parts.next().unwrap_or_default() })
+        Some(Group {
+            name,
+            gid: number(parts.next())?,
+            members: parts.next().unwrap_or_default(),
+        })
     })
 }
 
 fn is_member(group: &Group<'_>, user: &[u8]) -> bool {
-    group.members.split(|&b| b == b',').any(|member| member == user)
+    group
+        .members
+        .split(|&b| b == b',')
+        .any(|member| member == user)
 }
 
 #[cfg(test)]
@@ -209,11 +245,25 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_number_is_never_a_name() {
-        for hostile in ["4294967296", "4294967295", "-1", "0x0", "+1", "1e3", "65536x", "app\n", "a b"] {
+        for hostile in [
+            "4294967296",
+            "4294967295",
+            "-1",
+            "0x0",
+            "+1",
+            "1e3",
+            "65536x",
+            "app\n",
+            "a b",
+        ] {
             let err = ids(hostile).unwrap_err();
             assert!(err.starts_with("invalid user"), "{hostile}: {err}");
         }
-        assert!(ids("wrap").unwrap_err().contains("no matching entries in passwd file"));
+        assert!(
+            ids("wrap")
+                .unwrap_err()
+                .contains("no matching entries in passwd file")
+        );
         ids("neg").unwrap_err();
     }
 

@@ -38,7 +38,9 @@ impl Process {
     pub(super) fn kill(&self) {
         let killed = match self {
             Self::Own(child) => child.kill(Signal::KILL),
-            Self::Found(pidfd) => pidfd_send_signal(pidfd.as_fd(), Signal::KILL).map_err(Into::into),
+            Self::Found(pidfd) => {
+                pidfd_send_signal(pidfd.as_fd(), Signal::KILL).map_err(Into::into)
+            }
             Self::Unknown => return,
         };
         if let Err(err) = killed {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use havre_api_traits::{
-    Api, ContainerList, Containers, Execs, Images, ImportRequest, RemoveContainer, System, WaitCondition,
+    Api, ContainerList, Containers, Execs, Images, ImportRequest, RemoveContainer, System,
+    WaitCondition,
 };
 use havre_engine::{Config, Engine};
 use havre_engine_types::{ContainerConfig, ContainerCreateRequest, HostConfig};
@@ -35,7 +36,10 @@ fn shim() -> PathBuf {
         return path.into();
     }
     let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().join("containerd-shim-havre-v2")
+    own.ancestors()
+        .nth(2)
+        .unwrap()
+        .join("containerd-shim-havre-v2")
 }
 
 impl Fixture {
@@ -71,7 +75,10 @@ impl Fixture {
         let mut progress = self.images.import(request).await.unwrap();
         tokio::spawn(async move {
             for piece in archive_bytes().chunks(1 << 16) {
-                sender.send(Ok(Bytes::copy_from_slice(piece))).await.unwrap();
+                sender
+                    .send(Ok(Bytes::copy_from_slice(piece)))
+                    .await
+                    .unwrap();
             }
         });
         while let Some(message) = progress.recv().await {
@@ -94,20 +101,35 @@ impl Fixture {
         config: ContainerConfig,
         host: HostConfig,
     ) -> String {
-        let host = HostConfig { network_mode: "none".to_owned(), ..host };
+        let host = HostConfig {
+            network_mode: "none".to_owned(),
+            ..host
+        };
         let request = ContainerCreateRequest {
             config,
             host_config: Some(host),
             networking_config: None,
         };
         let name = Some(name.to_owned());
-        self.containers.create(name, String::new(), request).await.unwrap().id
+        self.containers
+            .create(name, String::new(), request)
+            .await
+            .unwrap()
+            .id
     }
 
     /// Waits for the end and gives the exit code.
     pub(crate) async fn code(&self, name: &str) -> i64 {
-        let wait = self.containers.wait(name, WaitCondition::NotRunning).await.unwrap();
-        tokio::time::timeout(LIMIT, wait).await.unwrap().unwrap().status_code
+        let wait = self
+            .containers
+            .wait(name, WaitCondition::NotRunning)
+            .await
+            .unwrap();
+        tokio::time::timeout(LIMIT, wait)
+            .await
+            .unwrap()
+            .unwrap()
+            .status_code
     }
 
     /// Ends this engine and opens another; the shims are told nothing.
@@ -124,37 +146,76 @@ impl Fixture {
 
     pub(crate) async fn open(config: Config, directory: TempDir) -> Self {
         let engine = Engine::open(config.clone()).await.unwrap();
-        let Api { system, images, containers, execs } = Api::new(Arc::clone(&engine));
-        Self { engine, containers, execs, images, system, config, directory }
+        let Api {
+            system,
+            images,
+            containers,
+            execs,
+        } = Api::new(Arc::clone(&engine));
+        Self {
+            engine,
+            containers,
+            execs,
+            images,
+            system,
+            config,
+            directory,
+        }
     }
 
     /// Removes everything and looks for what was left behind.
     pub(crate) async fn end(self) {
-        let all = ContainerList { all: true, ..ContainerList::default() };
+        let all = ContainerList {
+            all: true,
+            ..ContainerList::default()
+        };
         for container in self.containers.list(all).await.unwrap() {
-            let force = RemoveContainer { force: true, volumes: false };
+            let force = RemoveContainer {
+                force: true,
+                volumes: false,
+            };
             self.containers.remove(&container.id, force).await.unwrap();
         }
         self.engine.shutdown().await;
         let left = |path: PathBuf| fs_err::read_dir(path).map_or(0, Iterator::count);
         assert_eq!(left(self.config.exec_root.join("containers")), 0, "bundles");
-        assert_eq!(left(self.config.data_root.join("containers")), 0, "data directories");
+        assert_eq!(
+            left(self.config.data_root.join("containers")),
+            0,
+            "data directories"
+        );
     }
 }
 
 /// A tar of busybox with links for what the tests run.
 fn archive_bytes() -> Vec<u8> {
-    let busybox = fs_err::read("/bin/busybox").or_else(|_| fs_err::read("/usr/bin/busybox")).unwrap();
+    let busybox = fs_err::read("/bin/busybox")
+        .or_else(|_| fs_err::read("/usr/bin/busybox"))
+        .unwrap();
     let mut tar = Vec::new();
     for directory in ["bin/", "etc/", "tmp/"] {
         entry(&mut tar, directory, b'5', "", &[]);
     }
     entry(&mut tar, "bin/busybox", b'0', "", &busybox);
-    for tool in ["sh", "cat", "echo", "sleep", "id", "true", "false", "seq", "kill", "env", "ls"] {
+    for tool in [
+        "sh", "cat", "echo", "sleep", "id", "true", "false", "seq", "kill", "env", "ls",
+    ] {
         entry(&mut tar, &format!("bin/{tool}"), b'2', "busybox", &[]);
     }
-    entry(&mut tar, "etc/passwd", b'0', "", b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n");
-    entry(&mut tar, "etc/group", b'0', "", b"root:x:0:\napp:x:1000:\nstaff:x:50:app\n");
+    entry(
+        &mut tar,
+        "etc/passwd",
+        b'0',
+        "",
+        b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/tmp:/bin/sh\n",
+    );
+    entry(
+        &mut tar,
+        "etc/group",
+        b'0',
+        "",
+        b"root:x:0:\napp:x:1000:\nstaff:x:50:app\n",
+    );
     tar.extend([0; 1024]);
     tar
 }
@@ -162,7 +223,8 @@ fn archive_bytes() -> Vec<u8> {
 /// <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html> (ustar)
 fn entry(tar: &mut Vec<u8>, name: &str, kind: u8, link: &str, body: &[u8]) {
     let mut head = [0_u8; 512];
-    let mut put = |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, "0000755\0");
     put(108, "0000000\0");

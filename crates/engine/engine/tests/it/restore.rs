@@ -9,18 +9,36 @@ use crate::fixture::{Fixture, LIMIT};
 #[tokio::test(flavor = "multi_thread")]
 async fn running_containers_go_on_and_exit_codes_are_found() {
     let f = Fixture::new().await;
-    f.create("stays", &["sleep", "1000"], HostConfig::default()).await;
-    let ends = ["sh", "-c", "while ! [ -e /go/go ]; do sleep 0.05; done; exit 9"];
+    f.create("stays", &["sleep", "1000"], HostConfig::default())
+        .await;
+    let ends = [
+        "sh",
+        "-c",
+        "while ! [ -e /go/go ]; do sleep 0.05; done; exit 9",
+    ];
     let go = tempfile::tempdir().unwrap();
     let bind = Some(vec![format!("{}:/go", go.path().display())]);
-    let host = HostConfig { binds: bind.clone(), ..HostConfig::default() };
+    let host = HostConfig {
+        binds: bind.clone(),
+        ..HostConfig::default()
+    };
     f.create("ends", &ends, host).await;
-    let host = HostConfig { binds: bind, auto_remove: true, ..HostConfig::default() };
+    let host = HostConfig {
+        binds: bind,
+        auto_remove: true,
+        ..HostConfig::default()
+    };
     f.create("removed", &ends, host).await;
     for name in ["stays", "ends", "removed"] {
         f.containers.start(name).await.unwrap();
     }
-    let pid = f.containers.inspect("stays", false).await.unwrap().state.pid;
+    let pid = f
+        .containers
+        .inspect("stays", false)
+        .await
+        .unwrap()
+        .state
+        .pid;
     let (config, directory) = f.close().await;
     fs_err::write(go.path().join("go"), "").unwrap();
     wait_for_exits(&config.exec_root.join("containers"), 2).await;
@@ -33,11 +51,23 @@ async fn running_containers_go_on_and_exit_codes_are_found() {
     if let Ok(wait) = f.containers.wait("removed", WaitCondition::Removed).await {
         tokio::time::timeout(LIMIT, wait).await.unwrap().unwrap();
     }
-    let all = ContainerList { all: true, ..ContainerList::default() };
-    let names: Vec<_> =
-        f.containers.list(all).await.unwrap().into_iter().flat_map(|c| c.names).collect();
+    let all = ContainerList {
+        all: true,
+        ..ContainerList::default()
+    };
+    let names: Vec<_> = f
+        .containers
+        .list(all)
+        .await
+        .unwrap()
+        .into_iter()
+        .flat_map(|c| c.names)
+        .collect();
     assert!(!names.contains(&"/removed".to_owned()), "{names:?}");
-    let quick = StopOptions { signal: Some("KILL".to_owned()), timeout: Some(5) };
+    let quick = StopOptions {
+        signal: Some("KILL".to_owned()),
+        timeout: Some(5),
+    };
     f.containers.stop("stays", quick).await.unwrap();
     assert_eq!(f.code("stays").await, 137);
     f.end().await;
@@ -48,7 +78,11 @@ async fn wait_for_exits(bundles: &std::path::Path, wanted: usize) {
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
     for _ in 0..1000 {
         let found = fs_err::read_dir(bundles).unwrap().flatten();
-        if found.filter(|entry| entry.path().join("exit.json").exists()).count() >= wanted {
+        if found
+            .filter(|entry| entry.path().join("exit.json").exists())
+            .count()
+            >= wanted
+        {
             return;
         }
         tick.tick().await;
@@ -61,16 +95,26 @@ async fn what_the_user_ended_stays_ended_and_ends_once() {
     let before = Timestamp::now();
     let f = Fixture::new().await;
     let go = tempfile::tempdir().unwrap();
-    let policy = RestartPolicy { name: "unless-stopped".to_owned(), maximum_retry_count: 0 };
+    let policy = RestartPolicy {
+        name: "unless-stopped".to_owned(),
+        maximum_retry_count: 0,
+    };
     let host = HostConfig {
         binds: Some(vec![format!("{}:/go", go.path().display())]),
         restart_policy: policy,
         ..HostConfig::default()
     };
-    let late = ["sh", "-c", "trap '' TERM; while ! [ -e /go/go ]; do sleep 0.05; done; exit 9"];
+    let late = [
+        "sh",
+        "-c",
+        "trap '' TERM; while ! [ -e /go/go ]; do sleep 0.05; done; exit 9",
+    ];
     let id = f.create("late", &late, host).await;
     f.containers.start("late").await.unwrap();
-    f.containers.kill("late", Some("TERM".to_owned())).await.unwrap();
+    f.containers
+        .kill("late", Some("TERM".to_owned()))
+        .await
+        .unwrap();
     let (config, directory) = f.close().await;
     fs_err::write(go.path().join("go"), "").unwrap();
     wait_for_exits(&config.exec_root.join("containers"), 1).await;
@@ -78,7 +122,10 @@ async fn what_the_user_ended_stays_ended_and_ends_once() {
     let f = Fixture::open(config, directory).await;
     assert_eq!(f.code("late").await, 9);
     let shown = f.containers.inspect("late", false).await.unwrap();
-    assert_eq!((shown.state.status.as_str(), shown.restart_count), ("exited", 0));
+    assert_eq!(
+        (shown.state.status.as_str(), shown.restart_count),
+        ("exited", 0)
+    );
 
     // The engine was killed between the record and the removal of the bundle.
     let (config, directory) = f.close().await;
@@ -89,10 +136,17 @@ async fn what_the_user_ended_stays_ended_and_ends_once() {
     fs_err::write(bundle.join("exit.json"), record).unwrap();
     let f = Fixture::open(config, directory).await;
     let shown = f.containers.inspect("late", false).await.unwrap();
-    assert_eq!((shown.state.status.as_str(), shown.restart_count), ("exited", 0));
+    assert_eq!(
+        (shown.state.status.as_str(), shown.restart_count),
+        ("exited", 0)
+    );
     let mut filters = Filters::default();
     filters.add("event", "die");
-    let query = EventsQuery { since: Some(before), until: Some(Timestamp::now()), filters };
+    let query = EventsQuery {
+        since: Some(before),
+        until: Some(Timestamp::now()),
+        filters,
+    };
     let mut deaths = f.system.events(query).await.unwrap();
     assert!(deaths.recv().await.is_some());
     assert!(deaths.recv().await.is_none(), "one run died twice");
@@ -120,9 +174,16 @@ async fn damaged_records_cost_no_files() {
     let mut bytes = fs_err::read(&meta).unwrap();
     bytes[..100].fill(0xff);
     fs_err::write(&meta, bytes).unwrap();
-    let count = |path: &str| fs_err::read_dir(config.data_root.join(path)).unwrap().count();
+    let count = |path: &str| {
+        fs_err::read_dir(config.data_root.join(path))
+            .unwrap()
+            .count()
+    };
     let before = (count("snapshots"), count("content/blobs/sha256"));
-    let f = Fixture::open(config.clone(), directory).await.reopen().await;
+    let f = Fixture::open(config.clone(), directory)
+        .await
+        .reopen()
+        .await;
     assert!(config.data_root.join("containers").join(&id).exists());
     assert_eq!((count("snapshots"), count("content/blobs/sha256")), before);
     f.close().await;
@@ -131,12 +192,27 @@ async fn damaged_records_cost_no_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_shim_takes_its_container_with_it() {
     let f = Fixture::new().await;
-    let id = f.create("orphan", &["sleep", "1000"], HostConfig::default()).await;
+    let id = f
+        .create("orphan", &["sleep", "1000"], HostConfig::default())
+        .await;
     f.containers.start("orphan").await.unwrap();
-    let shim = f.config.exec_root.join("containers").join(&id).join("shim.pid");
-    let pid: i32 = fs_err::read_to_string(shim).unwrap().trim().parse().unwrap();
+    let shim = f
+        .config
+        .exec_root
+        .join("containers")
+        .join(&id)
+        .join("shim.pid");
+    let pid: i32 = fs_err::read_to_string(shim)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    let options = AttachOptions { stdout: true, stream: true, ..AttachOptions::default() };
+    let options = AttachOptions {
+        stdout: true,
+        stream: true,
+        ..AttachOptions::default()
+    };
     let _attached = f.containers.attach("orphan", options).await.unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(f.code("orphan").await, 137);
