@@ -18,7 +18,7 @@ use crate::container::{Container, View};
 use crate::engine::{Engine, Shared};
 use crate::error::{internal, not_running};
 use crate::plan::{self, Inputs, Modes};
-use crate::shim::{RootMount, Shim};
+use crate::shim::Shim;
 use crate::state::Status;
 
 /// How long the exit code of one can be asked for; Docker keeps it five to ten minutes.
@@ -369,18 +369,7 @@ fn process(
     request: &ExecCreateRequest,
 ) -> ApiResult<Vec<u8>> {
     let fixed = &container.fixed;
-    let mounts = shared
-        .snapshots
-        .mounts(fixed.id.as_str())
-        .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
-    let rootfs: Vec<RootMount> = mounts
-        .into_iter()
-        .map(|m| RootMount {
-            kind: m.fstype,
-            source: m.source,
-            options: m.options,
-        })
-        .collect();
+    let rootfs = crate::container::root_mounts(shared, fixed)?;
     let accounts = crate::container::accounts(&rootfs)?;
     let user = if request.user.is_empty() {
         &fixed.config.user

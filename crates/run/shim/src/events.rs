@@ -31,6 +31,8 @@ pub(crate) struct Publisher {
     last_stream: u32,
     /// Not acknowledged: stream number and frame.
     pending: VecDeque<(u32, Vec<u8>)>,
+    /// Some were given up since containerd last took one: it is said once.
+    gave_up: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Publisher {
             connection: None,
             last_stream: 0,
             pending: VecDeque::new(),
+            gave_up: false,
         }
     }
 
@@ -99,7 +102,10 @@ impl Publisher {
             return note("an event is too long to be published");
         }
         if self.pending.len() == PENDING {
-            note("containerd takes no events: the oldest is given up");
+            if !self.gave_up {
+                note("containerd takes no events: the oldest are given up");
+            }
+            self.gave_up = true;
             self.pending.pop_front();
         }
         self.pending.push_back((stream, bytes.clone()));
@@ -159,7 +165,10 @@ impl Publisher {
         while let Some(connection) = &mut self.connection {
             match connection.decoder.next_frame() {
                 // Refused or accepted: containerd has had it.
-                Ok(Some(frame)) => self.pending.retain(|(stream, _)| *stream != frame.stream),
+                Ok(Some(frame)) => {
+                    self.pending.retain(|(stream, _)| *stream != frame.stream);
+                    self.gave_up = false;
+                }
                 Ok(None) => return,
                 Err(_) => self.connection = None,
             }

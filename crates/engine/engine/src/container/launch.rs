@@ -169,18 +169,7 @@ fn make_bundle(bundle: &Path) -> ApiResult<()> {
 
 /// Everything that needs the disk: accounts of the image, devices, engine files, `config.json`.
 fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
-    let mounts = shared
-        .snapshots
-        .mounts(fixed.id.as_str())
-        .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
-    let rootfs: Vec<RootMount> = mounts
-        .into_iter()
-        .map(|m| RootMount {
-            kind: m.fstype,
-            source: m.source,
-            options: m.options,
-        })
-        .collect();
+    let rootfs = root_mounts(shared, fixed)?;
     let modes = join_modes(shared, fixed)?;
     let accounts = accounts(&rootfs)?;
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
@@ -227,6 +216,20 @@ fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {
         .map_err(|err| internal("failed to write the specification", &err))?;
     fs_err::write(bundle.join("config.json"), body)
         .map_err(|err| internal("failed to write the specification", &err))
+}
+
+/// What the shim mounts as the container's root.
+pub(crate) fn root_mounts(shared: &Shared, fixed: &Fixed) -> ApiResult<Vec<RootMount>> {
+    let mounts = shared
+        .snapshots
+        .mounts(fixed.id.as_str())
+        .map_err(|err| crate::error::classified("failed to find the container's layer", &err))?;
+    let mounts = mounts.into_iter().map(|m| RootMount {
+        kind: m.fstype,
+        source: m.source,
+        options: m.options,
+    });
+    Ok(mounts.collect())
 }
 
 /// The image's passwd and group as the container will see them.

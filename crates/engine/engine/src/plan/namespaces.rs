@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use havre_api_traits::ApiError;
 use havre_engine_types::HostConfig;
-use havre_types::ErrorKind;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType};
 
 use super::HostFacts;
@@ -84,8 +83,11 @@ pub(crate) fn no_network(name: &str) -> ApiError {
             "network \"bridge\" is not available yet: use \"none\" or \"host\"",
         );
     }
-    let text = format!("failed to set up container networking: network {name} not found");
-    ApiError::new(ErrorKind::NotFound, text)
+    // Docker says so at the start. Here it is refused at create, where clients take "not found" for a
+    // missing image and would pull it.
+    ApiError::invalid(format!(
+        "failed to set up container networking: network {name} not found"
+    ))
 }
 
 fn shared(what: &str, mode: &str, private: &[&str]) -> Result<Mode, ApiError> {
