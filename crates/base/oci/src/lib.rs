@@ -2,8 +2,9 @@
 //!
 //! Own types instead of `oci-spec`'s for images: those drop `Healthcheck`, `OnBuild`, `Shell` and every other field
 //! that Docker added, and take any text for a digest. The runtime specification comes from `oci-spec`, re-exported
-//! as [`runtime`]. A digest is always computed from the bytes that were received, never from a document written again.
+//! as [`runtime`], with the numbers of its capabilities in [`capability`]. A digest is always computed from the bytes that were received, never from a document written again.
 
+pub mod capability;
 mod config;
 mod manifest;
 pub mod media_type;

@@ -134,14 +134,7 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
     let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
     let caps = caps(inputs.host, inputs.facts)?;
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
-    let context = context(
-        inputs.config,
-        inputs.host,
-        inputs.facts,
-        &name,
-        &caps,
-        &security,
-    );
+    let context = context(inputs, &name, &caps, &security);
     let process = process::init(context, inputs.identity)?;
     let defaults = mounts::Defaults {
         privileged: inputs.host.privileged,
@@ -188,30 +181,21 @@ pub(crate) fn exec(inputs: Inputs<'_>, request: &ExecCreateRequest) -> Result<Pr
     let security = security::parse(inputs.host.security_opt.as_deref().unwrap_or_default())?;
     let caps = caps(inputs.host, inputs.facts)?;
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
-    let context = context(
-        inputs.config,
-        inputs.host,
-        inputs.facts,
-        &name,
-        &caps,
-        &security,
-    );
+    let context = context(inputs, &name, &caps, &security);
     process::exec(context, request, inputs.identity)
 }
 
 fn context<'a>(
-    config: &'a ContainerConfig,
-    host: &'a HostConfig,
-    facts: &'a HostFacts,
+    inputs: Inputs<'a>,
     hostname: &'a str,
     caps: &'a capabilities::Set,
     security: &security::SecurityOptions,
 ) -> process::Context<'a> {
     let no_new_privileges = security.no_new_privileges;
     process::Context {
-        config,
-        host,
-        facts,
+        config: inputs.config,
+        host: inputs.host,
+        facts: inputs.facts,
         hostname,
         caps,
         no_new_privileges,

@@ -1,22 +1,12 @@
 //! Havre's own command line beside docker's: the same words, the same answers.
 
-use crate::support::{engine, text};
+use crate::support::{SLEEPING_BOX, engine, text};
 use anyhow::Result;
 
 #[test]
 fn both_command_lines_print_the_same() -> Result<()> {
     let engine = engine()?;
-    engine.havre(&[
-        "run",
-        "-d",
-        "--network",
-        "none",
-        "--name",
-        "box",
-        "busybox",
-        "sleep",
-        "600",
-    ])?;
+    engine.havre(&SLEEPING_BOX)?;
     let questions: [&[&str]; 11] = [
         &["ps"],
         &["ps", "-a", "--no-trunc"],

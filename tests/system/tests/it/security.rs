@@ -1,6 +1,6 @@
 //! Rows of the weakness catalogue that can be seen from outside, by their numbers there.
 
-use crate::support::{engine, stdout_of};
+use crate::support::{SLEEPING_BOX, engine, stdout_of};
 use anyhow::Result;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -13,17 +13,7 @@ fn r02_no_foreign_descriptors() -> Result<()> {
         stdout_of(&engine, &["busybox", "ls", "/proc/self/fd"])?,
         "0\n1\n2\n3"
     );
-    engine.docker(&[
-        "run",
-        "-d",
-        "--network",
-        "none",
-        "--name",
-        "box",
-        "busybox",
-        "sleep",
-        "600",
-    ])?;
+    engine.docker(&SLEEPING_BOX)?;
     assert_eq!(
         engine.docker(&["exec", "box", "ls", "/proc/self/fd"])?,
         "0\n1\n2\n3"
@@ -57,17 +47,7 @@ fn r03_workdir_stays_inside() -> Result<()> {
 #[test]
 fn r09_r15_rights_of_the_process() -> Result<()> {
     let engine = engine()?;
-    engine.docker(&[
-        "run",
-        "-d",
-        "--network",
-        "none",
-        "--name",
-        "box",
-        "busybox",
-        "sleep",
-        "600",
-    ])?;
+    engine.docker(&SLEEPING_BOX)?;
     let run = stdout_of(&engine, &["busybox", "cat", "/proc/self/status"])?;
     let exec = engine.docker(&["exec", "box", "cat", "/proc/self/status"])?;
     for status in [run, exec] {

@@ -4,6 +4,19 @@ use anyhow::{Context as _, Result, ensure};
 use havre_testkit::{Engine, image};
 use std::process::Output;
 
+/// A container called `box` that stays.
+pub(crate) const SLEEPING_BOX: [&str; 9] = [
+    "run",
+    "-d",
+    "--network",
+    "none",
+    "--name",
+    "box",
+    "busybox",
+    "sleep",
+    "600",
+];
+
 /// An engine that has `busybox:latest`.
 pub(crate) fn engine() -> Result<Engine> {
     havre_testkit::ensure_packages()?;

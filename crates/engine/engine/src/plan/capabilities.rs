@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use havre_api_traits::ApiError;
+use havre_oci::capability::BY_NUMBER;
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
 /// Docker's default set, in its order:
@@ -24,51 +25,6 @@ const DEFAULT: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
-/// Every capability by its number in `<linux/capability.h>`.
-const ALL: [Capability; 41] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::DacReadSearch,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::Setgid,
-    Capability::Setuid,
-    Capability::Setpcap,
-    Capability::LinuxImmutable,
-    Capability::NetBindService,
-    Capability::NetBroadcast,
-    Capability::NetAdmin,
-    Capability::NetRaw,
-    Capability::IpcLock,
-    Capability::IpcOwner,
-    Capability::SysModule,
-    Capability::SysRawio,
-    Capability::SysChroot,
-    Capability::SysPtrace,
-    Capability::SysPacct,
-    Capability::SysAdmin,
-    Capability::SysBoot,
-    Capability::SysNice,
-    Capability::SysResource,
-    Capability::SysTime,
-    Capability::SysTtyConfig,
-    Capability::Mknod,
-    Capability::Lease,
-    Capability::AuditWrite,
-    Capability::AuditControl,
-    Capability::Setfcap,
-    Capability::MacOverride,
-    Capability::MacAdmin,
-    Capability::Syslog,
-    Capability::WakeAlarm,
-    Capability::BlockSuspend,
-    Capability::AuditRead,
-    Capability::Perfmon,
-    Capability::Bpf,
-    Capability::CheckpointRestore,
-];
-
 /// A set of capabilities.
 pub(crate) type Set = HashSet<Capability>;
 
@@ -76,7 +32,7 @@ pub(crate) type Set = HashSet<Capability>;
 /// `bounding` is bit by capability number, as `CapBnd` of `/proc/self/status` shows it.
 pub(crate) fn held(bounding: u64) -> Set {
     (0_u32..)
-        .zip(ALL)
+        .zip(BY_NUMBER)
         .filter(|(bit, _)| bounding & (1 << bit) != 0)
         .map(|(_, cap)| cap)
         .collect()
@@ -122,7 +78,7 @@ fn parse(names: &[String], field: &str) -> Result<(bool, Set), ApiError> {
             all = true;
             continue;
         }
-        let known = ALL
+        let known = BY_NUMBER
             .into_iter()
             .find(|cap| cap.to_string() == bare)
             .ok_or_else(|| {

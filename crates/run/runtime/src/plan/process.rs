@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use havre_oci::capability::BY_NUMBER;
 use havre_seccomp::compile;
 use havre_sys::sched::{IoClass, SchedAttr};
 use havre_sys::seccomp::{SeccompFlags, SockFilter};
@@ -128,54 +129,9 @@ fn strings(field: &str, list: &[String]) -> Result<Vec<CString>, RuntimeError> {
     list.iter().map(make).collect()
 }
 
-/// The numbers are the kernel's (linux/capability.h).
-const CAPABILITIES: [Capability; 41] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::DacReadSearch,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::Setgid,
-    Capability::Setuid,
-    Capability::Setpcap,
-    Capability::LinuxImmutable,
-    Capability::NetBindService,
-    Capability::NetBroadcast,
-    Capability::NetAdmin,
-    Capability::NetRaw,
-    Capability::IpcLock,
-    Capability::IpcOwner,
-    Capability::SysModule,
-    Capability::SysRawio,
-    Capability::SysChroot,
-    Capability::SysPtrace,
-    Capability::SysPacct,
-    Capability::SysAdmin,
-    Capability::SysBoot,
-    Capability::SysNice,
-    Capability::SysResource,
-    Capability::SysTime,
-    Capability::SysTtyConfig,
-    Capability::Mknod,
-    Capability::Lease,
-    Capability::AuditWrite,
-    Capability::AuditControl,
-    Capability::Setfcap,
-    Capability::MacOverride,
-    Capability::MacAdmin,
-    Capability::Syslog,
-    Capability::WakeAlarm,
-    Capability::BlockSuspend,
-    Capability::AuditRead,
-    Capability::Perfmon,
-    Capability::Bpf,
-    Capability::CheckpointRestore,
-];
-
 fn mask(set: Option<&HashSet<Capability>>) -> u64 {
     let mut out = 0;
-    for (number, capability) in CAPABILITIES.iter().enumerate() {
+    for (number, capability) in BY_NUMBER.iter().enumerate() {
         if set.is_some_and(|set| set.contains(capability)) {
             out |= 1 << number;
         }
