@@ -1,6 +1,6 @@
 //! The engine killed with -9 while containers run and end: nothing is lost, nothing is left.
 
-use crate::support::engine;
+use crate::support::{engine, nothing_is_left};
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
 use std::collections::BTreeMap;
@@ -171,24 +171,4 @@ fn kill_and_restart(engine: &mut Engine, chance: &mut Chance) -> Result<()> {
     }
     engine.kill9()?;
     engine.restart()
-}
-
-/// Neither kernel objects nor files of containers are there when no container is.
-fn nothing_is_left(engine: &Engine) -> Result<()> {
-    let census = engine.census()?;
-    ensure!(census.is_empty(), "{census:?}");
-    for folder in [
-        engine.exec_root().join("containers"),
-        engine.data_root().join("containers"),
-    ] {
-        let Ok(entries) = fs_err::read_dir(&folder) else {
-            continue;
-        };
-        let left: Vec<_> = entries
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .collect();
-        ensure!(left.is_empty(), "files are left: {left:?}");
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Faults from outside: shims that die or hang, disks that are full, clients that leave, races of many clients.
 
-use crate::support::{engine, inspect, text};
+use crate::support::{LIMIT, engine, inspect, nothing_is_left, text, until};
 use anyhow::{Context as _, Result, ensure};
 use fs_err::os::unix::fs::FileExt as _;
 use havre_testkit::{Engine, EngineOptions, image};
@@ -10,9 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use std::time::Duration;
 
 /// Starts a container in the background and returns its id.
 fn run_detached(engine: &Engine, flags: &[&str], command: &[&str]) -> Result<String> {
@@ -36,29 +34,8 @@ fn signal_shim(engine: &Engine, id: &str, signal: Signal) -> Result<()> {
     Ok(kill_process(pid, signal)?)
 }
 
-/// Asks until the answer is the wanted one.
-fn until<T: PartialEq + std::fmt::Debug>(
-    wanted: &T,
-    mut ask: impl FnMut() -> Result<T>,
-) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let seen = ask()?;
-        if seen == *wanted {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{seen:?}, not {wanted:?}");
-    }
-}
-
 fn state(engine: &Engine, name: &str) -> Result<String> {
     inspect(engine, name, "{{.State.Status}} {{.State.ExitCode}}")
-}
-
-/// Nothing of containers is in the kernel, once what is about to end has ended.
-fn nothing_left(engine: &Engine) -> Result<()> {
-    until(&true, || Ok(engine.census()?.is_empty()))
-        .with_context(|| format!("left: {:?}", engine.census()))
 }
 
 #[test]
@@ -71,7 +48,7 @@ fn a_killed_shim_takes_its_container_along() -> Result<()> {
         let id = run_detached(&engine, flags, &["sh", "-c", "sleep 1000 & sleep 999"])?;
         signal_shim(&engine, &id, Signal::KILL)?;
         until(&"exited 137".to_owned(), || state(&engine, name))?;
-        nothing_left(&engine)?;
+        nothing_is_left(&engine)?;
         engine.docker(&["rm", name])?;
     }
     Ok(())
@@ -94,7 +71,7 @@ fn a_shim_that_hangs_holds_up_nobody_else() -> Result<()> {
     ensure!(took < LIMIT, "others waited {took:?}");
     // Found again by a new engine, it can be ended all the same.
     engine.docker(&["rm", "-f", "hung", "good"])?;
-    nothing_left(&engine)
+    nothing_is_left(&engine)
 }
 
 #[test]
@@ -113,7 +90,7 @@ fn a_removal_that_is_cut_off_leaves_no_shim() -> Result<()> {
         engine.kill9()?;
         removal.wait()?;
         engine.restart()?;
-        nothing_left(&engine)?;
+        nothing_is_left(&engine)?;
     }
     Ok(())
 }
@@ -206,7 +183,7 @@ fn a_full_disk_fails_clearly_and_is_recovered_from() -> Result<()> {
     ensure!(engine.docker(&["exec", "alive", "echo", "here"])? == "here");
     engine.docker(&["stop", "-t", "0", "alive"])?;
     ensure!(state(&engine, "alive")? == "exited 137");
-    nothing_left(&engine)?;
+    nothing_is_left(&engine)?;
 
     fs_err::remove_file(filling)?;
     engine.docker(&["start", "alive"])?;
@@ -339,5 +316,5 @@ fn many_clients_at_once_have_one_winner() -> Result<()> {
         }
     });
     engine.docker(&["rm", "-f", "wanted"])?;
-    nothing_left(&engine)
+    nothing_is_left(&engine)
 }

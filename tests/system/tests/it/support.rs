@@ -2,7 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::{Engine, image};
+use std::path::PathBuf;
 use std::process::Output;
+use std::time::{Duration, Instant};
+
+/// What happens at all happens within this.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A container called `box` that stays.
 pub(crate) const SLEEPING_BOX: [&str; 9] = [
@@ -68,4 +73,40 @@ pub(crate) fn inspect(engine: &Engine, name: &str, template: &str) -> Result<Str
     engine
         .docker(&["inspect", "--format", template, name])
         .with_context(|| format!("inspecting {name}"))
+}
+
+/// Asks until the answer is the wanted one.
+pub(crate) fn until<T: PartialEq + std::fmt::Debug>(
+    wanted: &T,
+    mut ask: impl FnMut() -> Result<T>,
+) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let seen = ask()?;
+        if seen == *wanted {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{seen:?}, not {wanted:?}");
+    }
+}
+
+/// Neither kernel objects nor files of containers are there when no container is. What is removed goes in the
+/// background, so this waits for it.
+pub(crate) fn nothing_is_left(engine: &Engine) -> Result<()> {
+    until(&true, || Ok(engine.census()?.is_empty()))
+        .with_context(|| format!("left: {:?}", engine.census()))?;
+    until(&Vec::new(), || container_folders(engine)).context("files are left")
+}
+
+fn container_folders(engine: &Engine) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for root in [engine.exec_root(), engine.data_root()] {
+        let Ok(entries) = fs_err::read_dir(root.join("containers")) else {
+            continue;
+        };
+        for entry in entries {
+            found.push(entry?.path());
+        }
+    }
+    Ok(found)
 }
