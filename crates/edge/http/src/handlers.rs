@@ -1,12 +1,17 @@
 //! The handlers: a request's parameters to a call of the engine, its result to an answer. They hold no
 //! state and decide nothing that the engine could.
 
+mod archive;
 mod containers;
 mod execs;
 mod images;
+mod lifecycle;
+mod monitor;
 mod output;
 mod shape;
 mod system;
+
+use havre_api_traits::ApiError;
 
 use crate::call::Call;
 use crate::reply::Reply;
@@ -38,9 +43,33 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ContainerResize => containers::resize(&call).await,
         Action::ContainerAttach => output::attach(call).await,
         Action::ContainerRemove => containers::remove(&call).await,
+        Action::ContainerPrune => lifecycle::prune(&call).await,
+        Action::ContainerUpdate => lifecycle::update(&call).await,
+        Action::ContainerRename => lifecycle::rename(&call).await,
+        Action::ContainerPause => lifecycle::pause(&call).await,
+        Action::ContainerUnpause => lifecycle::unpause(&call).await,
+        Action::ContainerTop => monitor::top(&call).await,
+        Action::ContainerStats => monitor::stats(&call).await,
+        Action::ContainerChanges => archive::changes(&call).await,
+        Action::ContainerExport => archive::export(&call).await,
+        Action::ArchiveStat => archive::stat(&call).await,
+        Action::ArchiveGet => archive::get(&call).await,
+        Action::ArchivePut => archive::put(&call).await,
+        Action::Commit => archive::commit(&call).await,
+        Action::Auth => system::auth(&call).await,
+        Action::DiskUsage => system::disk_usage(&call).await,
+        Action::ContainerAttachWs => output::attach_ws(&call).await,
         Action::ExecCreate => execs::create(call).await,
         Action::ExecStart => execs::start(call).await,
         Action::ExecResize => execs::resize(&call).await,
         Action::ExecInspect => execs::inspect(&call).await,
     }
+}
+
+/// The route is known and its handler is being built.
+fn unfinished(call: &Call) -> Reply {
+    Err(ApiError::not_implemented(format!(
+        "{} of this kind is not implemented in Havre yet",
+        call.method
+    )))
 }

@@ -8,16 +8,20 @@
 //!   attach, wait) and what only fetches (pull) then ends; what changes a container runs to its end,
 //!   because the edge never drops those futures.
 
+mod archive;
 mod attach;
 mod containers;
 mod error;
 mod execs;
 mod images;
+mod lifecycle;
+mod monitor;
 mod stream;
 mod system;
 
 use std::sync::Arc;
 
+pub use archive::Archive;
 pub use attach::{AttachSession, Input, Output, OutputStream, StdinEof};
 pub use containers::{
     AttachOptions, ContainerList, Containers, LogEntry, LogOptions, LogSession, RemoveContainer,
@@ -26,13 +30,15 @@ pub use containers::{
 pub use error::ApiError;
 pub use execs::{ExecStart, Execs, TerminalSize};
 pub use images::{Images, ImportRequest, LoadRequest, PullRequest, RegistryAuth, RemoveImage};
+pub use lifecycle::Lifecycle;
+pub use monitor::Monitor;
 pub use stream::{Progress, Upload};
 pub use system::{EventsQuery, System};
 
 /// The result of every call.
 pub type ApiResult<T> = Result<T, ApiError>;
 
-/// All of an engine: one `Arc` for each trait, usually the same object four times.
+/// All of an engine: one `Arc` for each trait, usually the same object each time.
 #[derive(Clone)]
 pub struct Api {
     /// Information, version and events.
@@ -43,19 +49,28 @@ pub struct Api {
     pub containers: Arc<dyn Containers>,
     /// Processes started beside a container's own.
     pub execs: Arc<dyn Execs>,
+    /// Changes to containers.
+    pub lifecycle: Arc<dyn Lifecycle>,
+    /// Observations of containers.
+    pub monitor: Arc<dyn Monitor>,
+    /// Files of containers.
+    pub archive: Arc<dyn Archive>,
 }
 
 impl Api {
     /// Makes the set from one object that implements every trait.
     pub fn new<E>(engine: Arc<E>) -> Self
     where
-        E: System + Images + Containers + Execs + 'static,
+        E: System + Images + Containers + Execs + Lifecycle + Monitor + Archive + 'static,
     {
         Self {
             system: Arc::<E>::clone(&engine),
             images: Arc::<E>::clone(&engine),
             containers: Arc::<E>::clone(&engine),
-            execs: engine,
+            execs: Arc::<E>::clone(&engine),
+            lifecycle: Arc::<E>::clone(&engine),
+            monitor: Arc::<E>::clone(&engine),
+            archive: engine,
         }
     }
 }

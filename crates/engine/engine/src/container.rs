@@ -5,6 +5,7 @@ mod create;
 mod exit;
 mod inspect;
 mod launch;
+mod lifecycle;
 mod list;
 mod logs;
 mod operations;

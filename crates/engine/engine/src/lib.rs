@@ -1,6 +1,7 @@
 //! The engine: containers, exec, images, events. It implements the traits of `api-traits` and knows nothing of HTTP;
 //! what it does to processes goes through shims, and what it keeps survives `kill -9`.
 
+mod archive;
 mod attach;
 mod container;
 mod engine;
@@ -9,6 +10,7 @@ mod events;
 mod exec;
 mod host;
 mod images;
+mod monitor;
 mod names;
 mod plan;
 mod restart;

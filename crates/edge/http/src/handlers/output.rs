@@ -173,6 +173,10 @@ pub(super) fn take_over(call: Call, takeover: Takeover) -> Response<Body> {
     response
 }
 
+pub(super) async fn attach_ws(call: &Call) -> Reply {
+    super::unfinished(call)
+}
+
 #[cfg(test)]
 mod tests {
     use havre_api_traits::OutputStream;

@@ -118,3 +118,11 @@ pub(super) fn moment(call: &Call, name: &str, quote: char) -> Result<Option<Time
         ))),
     }
 }
+
+pub(super) async fn auth(call: &Call) -> Reply {
+    super::unfinished(call)
+}
+
+pub(super) async fn disk_usage(call: &Call) -> Reply {
+    super::unfinished(call)
+}

@@ -151,6 +151,7 @@ impl Fixture {
             images,
             containers,
             execs,
+            ..
         } = Api::new(Arc::clone(&engine));
         Self {
             engine,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use havre_api_traits::{
-    ApiError, ApiResult, AttachOptions, AttachSession, ContainerList, Containers, EventsQuery,
-    Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
-    RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload, WaitCondition,
-    WaitFuture,
+    ApiError, ApiResult, Archive, AttachOptions, AttachSession, ContainerList, Containers,
+    EventsQuery, Images, ImportRequest, Lifecycle, LoadRequest, LogOptions, LogSession, Monitor,
+    Progress, PullRequest, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
+    WaitCondition, WaitFuture,
 };
 use havre_engine_types::{
     ComponentVersion, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
@@ -430,3 +430,9 @@ impl Fake {
         Ok(JsonMessage::status(status))
     }
 }
+
+impl Lifecycle for Fake {}
+
+impl Monitor for Fake {}
+
+impl Archive for Fake {}
