@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 /// Starts a container in the background and returns its id.
 fn run_detached(engine: &Engine, flags: &[&str], command: &[&str]) -> Result<String> {
