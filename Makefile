@@ -39,6 +39,7 @@ bench: build ## side by side with crun, runc, docker and podman, as installed
 	$(CARGO) build --release --package havre-testkit
 	@$(RELEASE)/testkit packages
 	@bench/run $(RELEASE)
+	@bench/scale $(RELEASE)
 
 install: build ## install the programs below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -100,6 +100,27 @@ def exec_true(places: peers.Places, skipped: list[str]) -> dict[str, Callable[[i
     return commands
 
 
+KNOWN = 1000
+
+
+def ps_many(places: peers.Places, skipped: list[str]) -> dict[str, Callable[[int], float]]:
+    commands = {}
+    for name, argv in places.engines(skipped).items():
+        boxes = [f"bench-ps-{number}" for number in range(KNOWN)]
+        # Even when making them fails half-way, those that were made go.
+        places.cleanup.add(remove_all, argv, boxes)
+        for box in boxes:
+            timed([*argv, "create", "--network", "none", "--name", box, peers.IMAGE, "true"])
+        commands[name] = lambda turn, argv=argv: timed([*argv, "ps", "-a"])
+    return commands
+
+
+def remove_all(argv: list[str], boxes: list[str]) -> None:
+    for first in range(0, len(boxes), 100):
+        words = [*argv, "rm", "-f", *boxes[first:first + 100]]
+        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def idle_memory(places: peers.Places, skipped: list[str]) -> dict[str, Callable[[int], float]]:
     places.engines(skipped)
     return {name: (lambda turn, pid=pid: resident_mib(pid)) for name, pid in places.engine_pids.items()}
@@ -125,4 +146,5 @@ ROWS = [
     Row("run --rm --network none", "ms", run_rm),
     Row("exec true", "ms", exec_true),
     Row("resident memory of the engine", "MiB", idle_memory, once=True),
+    Row(f"ps -a with {KNOWN} containers known", "ms", ps_many),
 ]
