@@ -18,8 +18,8 @@ mod system;
 
 pub use container::{
     ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
-    ContainerState, ContainerSummary, Health, HealthSummary, HealthcheckResult, PortSummary,
-    SummaryHostConfig, WaitExitError, WaitResponse,
+    ContainerPruneResponse, ContainerState, ContainerSummary, ContainerUpdateResponse, Health,
+    HealthSummary, HealthcheckResult, PortSummary, SummaryHostConfig, WaitExitError, WaitResponse,
 };
 pub use events::{Actor, Event};
 pub use exec::{ExecCreateRequest, ExecInspect, ExecProcessConfig, ExecStartRequest, IdResponse};

@@ -44,7 +44,7 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ContainerAttach => output::attach(call).await,
         Action::ContainerRemove => containers::remove(&call).await,
         Action::ContainerPrune => lifecycle::prune(&call).await,
-        Action::ContainerUpdate => lifecycle::update(&call).await,
+        Action::ContainerUpdate => lifecycle::update(call).await,
         Action::ContainerRename => lifecycle::rename(&call).await,
         Action::ContainerPause => lifecycle::pause(&call).await,
         Action::ContainerUnpause => lifecycle::unpause(&call).await,

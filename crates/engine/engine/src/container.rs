@@ -1,6 +1,7 @@
 //! Containers: the record of each, the actor that alone changes it, and the registry through which all are found.
 
 mod actor;
+mod change;
 mod create;
 mod exit;
 mod inspect;

@@ -246,6 +246,15 @@ impl Shared {
         self.bus.publish(container_event(fixed, action, attributes));
     }
 
+    /// Publishes that everything unused of a kind has been removed.
+    pub(crate) fn announce_prune(&self, kind: &str, reclaimed: u64) {
+        let actor = Actor {
+            id: String::new(),
+            attributes: [("reclaimed".to_owned(), reclaimed.to_string())].into(),
+        };
+        self.bus.publish(event(kind, "prune", actor, String::new()));
+    }
+
     /// Publishes an event about an image.
     pub(crate) fn announce_image(&self, action: &str, id: &str, name: &str) {
         let attributes = [("name".to_owned(), name.to_owned())].into();

@@ -18,6 +18,12 @@ pub(crate) fn no_such_container(name: &str) -> ApiError {
     ApiError::not_found(format!("No such container: {name}"))
 }
 
+pub(crate) fn is_restarting(id: &str) -> ApiError {
+    ApiError::conflict(format!(
+        "Container {id} is restarting, wait until the container is running"
+    ))
+}
+
 pub(crate) fn not_running(id: &str) -> ApiError {
     ApiError::new(
         ErrorKind::Conflict,

@@ -328,7 +328,8 @@ impl Engine {
         if let Some(code) = &code {
             attributes.push(("exitCode", code.as_str()));
         }
-        self.shared.announce(&container.fixed, action, &attributes);
+        self.shared
+            .announce(&container.fixed(), action, &attributes);
     }
 }
 
@@ -352,8 +353,9 @@ fn usable(container: &Container) -> ApiResult<Arc<View>> {
     let view = container.now();
     match view.state.status {
         Status::Running => Ok(view),
-        Status::Restarting => Err(ApiError::conflict(format!(
-            "Container {} is restarting, wait until the container is running",
+        Status::Restarting => Err(crate::error::is_restarting(container.id().as_str())),
+        Status::Paused => Err(ApiError::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
             container.id()
         ))),
         Status::Created | Status::Starting | Status::Exited | Status::Removing | Status::Dead => {
@@ -368,7 +370,7 @@ fn process(
     container: &Container,
     request: &ExecCreateRequest,
 ) -> ApiResult<Vec<u8>> {
-    let fixed = &container.fixed;
+    let fixed = &*container.fixed();
     let rootfs = crate::container::root_mounts(shared, fixed)?;
     let accounts = crate::container::accounts(&rootfs)?;
     let user = if request.user.is_empty() {

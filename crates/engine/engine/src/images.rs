@@ -136,8 +136,8 @@ fn users(shared: &Shared) -> Vec<ImageUser> {
         .map(|container| {
             let status = container.now().state.status;
             ImageUser {
-                container: container.fixed.id.clone(),
-                image: container.fixed.image.clone(),
+                container: container.id().clone(),
+                image: container.fixed().image.clone(),
                 running: status.is_running() || status.has_process(),
             }
         })
@@ -166,7 +166,7 @@ fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
         .map_err(|err| ApiError::from_classified(&err))?;
     let mut counts: BTreeMap<ImageId, i64> = BTreeMap::new();
     for container in shared.registry.all() {
-        *counts.entry(container.fixed.image.clone()).or_default() += 1;
+        *counts.entry(container.fixed().image.clone()).or_default() += 1;
     }
     let mut images = shared.images.images();
     images.sort_by_key(|image| std::cmp::Reverse(image.config.created.unwrap_or_default()));

@@ -19,5 +19,6 @@ mod shim;
 mod signal;
 mod state;
 mod system;
+mod update;
 
 pub use engine::{Config, Engine, OpenError};

@@ -32,6 +32,7 @@ pub(crate) use files::Dns;
 pub(crate) use merge::merge;
 pub(crate) use mounts::Kind as MountKind;
 pub(crate) use namespaces::{Mode, Modes, no_network};
+pub(crate) use resources::{check as check_limits, resources as limits};
 pub(crate) use seccomp::Filters;
 pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file};
 pub(crate) use user::{Accounts, Identity, resolve as resolve_user};

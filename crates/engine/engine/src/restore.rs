@@ -87,18 +87,27 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
     }
     let half_removed = matches!(record.state.status, Status::Removing);
     let beginning = match found {
-        Found::Running { shim, pid, started } => {
-            if record.state.pid != pid || record.state.status != Status::Running {
+        Found::Running {
+            shim,
+            pid,
+            started,
+            paused,
+        } => {
+            if record.state.pid != pid || !record.state.status.is_live() {
                 // A start that was not written down any more.
                 record.state.started_at = started;
                 record.state.stopped_by_user = false;
             }
-            record.state.status = Status::Running;
+            record.state.status = if paused {
+                Status::Paused
+            } else {
+                Status::Running
+            };
             record.state.pid = pid;
             Beginning::Running(shim)
         }
         Found::Ended(exit) => {
-            if record.state.status != Status::Running {
+            if !record.state.status.is_live() {
                 record.state.stopped_by_user = false;
             }
             record.state.status = Status::Running;
@@ -109,7 +118,7 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
         }
         Found::Nothing => {
             if record.state.status.has_process() {
-                let was_running = record.state.status == Status::Running;
+                let was_running = record.state.status.is_live();
                 if was_running {
                     // Without bundle and shim, the host went down with the container.
                     let exit = Exit {
@@ -152,6 +161,7 @@ enum Found {
         shim: Arc<Shim>,
         pid: u32,
         started: Timestamp,
+        paused: bool,
     },
     Ended(Exit),
     Nothing,
@@ -197,6 +207,7 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
                     shim,
                     pid: state.pid,
                     started: started_at(bundle),
+                    paused: status != TaskStatus::Running,
                 },
                 TaskStatus::Stopped => {
                     let exit = shim.exit().await.unwrap_or_else(Exit::unseen);
@@ -222,6 +233,7 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
                 shim,
                 pid: record.state.pid,
                 started: started_at(bundle),
+                paused: record.state.status == Status::Paused,
             }
         }
     }
@@ -233,7 +245,7 @@ fn left_behind(record: &Record, bundle: &Path) -> Found {
         return Found::Ended(exit);
     }
     match record.state.status {
-        Status::Running | Status::Restarting => Found::Ended(Exit::unseen()),
+        Status::Running | Status::Paused | Status::Restarting => Found::Ended(Exit::unseen()),
         _ => Found::Nothing,
     }
 }

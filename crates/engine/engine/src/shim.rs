@@ -11,8 +11,9 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_shim_proto::attach::AttachRequest;
 use havre_shim_proto::client::{AttachReader, AttachWriter, TaskClient, attach};
 use havre_shim_proto::task::{
-    CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, Mount, ResizePtyRequest,
-    ShutdownRequest, StartRequest, StateRequest, StateResponse, WaitRequest,
+    CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest, Mount, PauseRequest,
+    ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse,
+    UpdateTaskRequest, WaitRequest,
 };
 use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, TaskRequest};
 use havre_sys::process::Child;
@@ -295,6 +296,37 @@ impl Shim {
             ..ExecProcessRequest::default()
         };
         self.call(&request).await.map(|_| ())
+    }
+
+    /// Freezes every process of the container.
+    pub(crate) async fn pause(&self) -> ApiResult<()> {
+        let id = self.id.to_string();
+        self.call_within(SIGNAL_DEADLINE, &PauseRequest { id })
+            .await
+            .map(|_| ())
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn resume(&self) -> ApiResult<()> {
+        let id = self.id.to_string();
+        self.call_within(SIGNAL_DEADLINE, &ResumeRequest { id })
+            .await
+            .map(|_| ())
+    }
+
+    /// Changes the limits of the running container.
+    pub(crate) async fn update(&self, resources: Vec<u8>) -> ApiResult<()> {
+        let request = UpdateTaskRequest {
+            id: self.id.to_string(),
+            resources: Some(Any::json(
+                "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources",
+                resources,
+            )),
+            ..UpdateTaskRequest::default()
+        };
+        self.call_within(SIGNAL_DEADLINE, &request)
+            .await
+            .map(|_| ())
     }
 
     pub(crate) async fn delete(&self, exec: &str) -> ApiResult<()> {

@@ -11,6 +11,8 @@ pub(crate) enum Status {
     Created,
     Starting,
     Running,
+    /// Runs, but its processes are frozen.
+    Paused,
     /// Ended, and waits for the restart policy's back-off.
     Restarting,
     Exited,
@@ -21,10 +23,11 @@ pub(crate) enum Status {
 
 impl Status {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Created,
         Self::Starting,
         Self::Running,
+        Self::Paused,
         Self::Restarting,
         Self::Exited,
         Self::Removing,
@@ -36,6 +39,7 @@ impl Status {
         match self {
             Self::Created | Self::Starting => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
@@ -45,12 +49,17 @@ impl Status {
 
     /// A process of the container may exist.
     pub(crate) fn has_process(self) -> bool {
-        matches!(self, Self::Starting | Self::Running)
+        matches!(self, Self::Starting | Self::Running | Self::Paused)
     }
 
-    /// What Docker's `State.Running` says: true also while waiting to restart.
+    /// Its process has been let go.
+    pub(crate) fn is_live(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// What Docker's `State.Running` says: true also while paused and while waiting to restart.
     pub(crate) fn is_running(self) -> bool {
-        matches!(self, Self::Running | Self::Restarting)
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
 }
 
@@ -65,6 +74,8 @@ pub(crate) enum Event {
     /// The process ended and the restart policy will start it again.
     EndedWillRestart,
     StopRequested,
+    PauseRequested,
+    UnpauseRequested,
     RemoveRequested,
     ForceRemoveRequested,
     RemoveFailed,
@@ -72,13 +83,15 @@ pub(crate) enum Event {
 
 #[cfg(test)]
 impl Event {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::StartRequested,
         Self::Started,
         Self::StartFailed,
         Self::Ended,
         Self::EndedWillRestart,
         Self::StopRequested,
+        Self::PauseRequested,
+        Self::UnpauseRequested,
         Self::RemoveRequested,
         Self::ForceRemoveRequested,
         Self::RemoveFailed,
@@ -91,6 +104,12 @@ pub(crate) enum Refusal {
     MarkedForRemoval,
     MustStopFirst,
     RemovalInProgress,
+    /// Docker does not start what is paused.
+    StartPaused,
+    NotRunning,
+    Restarting,
+    AlreadyPaused,
+    NotPaused,
     /// An event that cannot follow from this state: a fault of ours.
     Impossible,
 }
@@ -115,35 +134,57 @@ pub(crate) fn step(state: Status, event: Event) -> Step {
     match (state, event) {
         (S::Created | S::Exited | S::Restarting, E::StartRequested) => To(S::Starting),
         (S::Starting | S::Running, E::StartRequested) => NotModified,
+        (S::Paused, E::StartRequested) => Refuse(R::StartPaused),
         (S::Removing | S::Dead, E::StartRequested) => Refuse(R::MarkedForRemoval),
 
         (S::Starting, E::Started) => To(S::Running),
         (S::Starting, E::StartFailed) => To(S::Exited),
 
-        (S::Starting | S::Running, E::Ended) => To(S::Exited),
+        (S::Starting | S::Running | S::Paused, E::Ended) => To(S::Exited),
         (S::Restarting, E::Ended | E::StopRequested) => To(S::Exited),
-        (S::Starting | S::Running, E::EndedWillRestart) => To(S::Restarting),
+        (S::Starting | S::Running | S::Paused, E::EndedWillRestart) => To(S::Restarting),
 
-        (S::Starting | S::Running, E::StopRequested) => EndFirst,
+        (S::Starting | S::Running | S::Paused, E::StopRequested) => EndFirst,
         (S::Created | S::Exited | S::Removing | S::Dead, E::StopRequested) => NotModified,
+
+        (S::Running, E::PauseRequested) => To(S::Paused),
+        (S::Paused, E::PauseRequested) => Refuse(R::AlreadyPaused),
+        (S::Restarting, E::PauseRequested) => Refuse(R::Restarting),
+        (S::Created | S::Starting | S::Exited | S::Removing | S::Dead, E::PauseRequested) => {
+            Refuse(R::NotRunning)
+        }
+
+        (S::Paused, E::UnpauseRequested) => To(S::Running),
+        (
+            S::Created
+            | S::Starting
+            | S::Running
+            | S::Restarting
+            | S::Exited
+            | S::Removing
+            | S::Dead,
+            E::UnpauseRequested,
+        ) => Refuse(R::NotPaused),
 
         (S::Created | S::Exited | S::Dead, E::RemoveRequested | E::ForceRemoveRequested) => {
             To(S::Removing)
         }
         (S::Restarting, E::ForceRemoveRequested) => To(S::Removing),
-        (S::Starting | S::Running | S::Restarting, E::RemoveRequested) => Refuse(R::MustStopFirst),
-        (S::Starting | S::Running, E::ForceRemoveRequested) => EndFirst,
+        (S::Starting | S::Running | S::Paused | S::Restarting, E::RemoveRequested) => {
+            Refuse(R::MustStopFirst)
+        }
+        (S::Starting | S::Running | S::Paused, E::ForceRemoveRequested) => EndFirst,
         (S::Removing, E::RemoveRequested | E::ForceRemoveRequested) => Refuse(R::RemovalInProgress),
         (S::Removing, E::RemoveFailed) => To(S::Dead),
 
         (
-            S::Created | S::Running | S::Restarting | S::Exited | S::Removing | S::Dead,
+            S::Created | S::Running | S::Paused | S::Restarting | S::Exited | S::Removing | S::Dead,
             E::Started | E::StartFailed,
         )
         | (S::Created | S::Exited | S::Removing | S::Dead, E::Ended)
         | (S::Created | S::Restarting | S::Exited | S::Removing | S::Dead, E::EndedWillRestart)
         | (
-            S::Created | S::Starting | S::Running | S::Restarting | S::Exited | S::Dead,
+            S::Created | S::Starting | S::Running | S::Paused | S::Restarting | S::Exited | S::Dead,
             E::RemoveFailed,
         ) => Refuse(R::Impossible),
     }

@@ -202,10 +202,11 @@ fn go_architecture() -> &'static str {
 }
 
 fn info(shared: &Shared) -> SystemInfo {
-    let (mut running, mut stopped) = (0, 0);
+    let (mut running, mut paused, mut stopped) = (0, 0, 0);
     for container in shared.registry.all() {
         match container.now().state.status {
             Status::Running | Status::Restarting => running += 1,
+            Status::Paused => paused += 1,
             Status::Created
             | Status::Starting
             | Status::Exited
@@ -224,8 +225,9 @@ fn info(shared: &Shared) -> SystemInfo {
     };
     SystemInfo {
         id: config.instance.clone(),
-        containers: running + stopped,
+        containers: running + paused + stopped,
         containers_running: running,
+        containers_paused: paused,
         containers_stopped: stopped,
         images: i64::try_from(shared.images.images().len()).unwrap_or(0),
         driver: shared.snapshots.driver().to_owned(),

@@ -4,6 +4,7 @@
 
 mod engine;
 mod execs;
+mod lifecycle;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

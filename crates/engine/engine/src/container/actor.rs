@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use havre_api_traits::{ApiError, ApiResult};
+use havre_engine_types::{Health, HostConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,25 @@ pub(crate) enum Command {
         force: bool,
         reply: oneshot::Sender<ApiResult<()>>,
     },
+    Pause {
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    Unpause {
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// Takes a name that has been checked.
+    Rename {
+        name: String,
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// Takes the resources and the restart policy of `wanted` that are set.
+    Update {
+        wanted: Box<HostConfig>,
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// A health check of run number `run` has a result. It may make the actor restart the container.
+    #[expect(dead_code, reason = "the checks that send it are being built")]
+    Health { run: u64, health: Health },
     /// The process of run number `run` has ended.
     Ended { run: u64, exit: Exit },
 }
@@ -50,7 +70,7 @@ pub(super) struct Actor {
     pub(super) fixed: Arc<Fixed>,
     pub(super) state: State,
     pub(super) shim: Option<Arc<Shim>>,
-    view: watch::Sender<Arc<View>>,
+    pub(super) view: watch::Sender<Arc<View>>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Counts runs, so that the end of an old one is not taken for that of a new one.
     pub(super) run: u64,
@@ -85,12 +105,13 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         Beginning::AtRest | Beginning::Ended(_) => None,
     };
     let first = View {
+        fixed: Arc::clone(&record.fixed),
         state: record.state.clone(),
         shim: shim.clone(),
     };
     let (view, receiver) = watch::channel(Arc::new(first));
     let container = Arc::new(Container {
-        fixed: Arc::clone(&record.fixed),
+        id: record.fixed.id.clone(),
         commands: sender,
         view: receiver,
         waiting: std::sync::Mutex::default(),
@@ -171,6 +192,23 @@ impl Actor {
                 let gone = self.state.removed;
                 reply.send(result).ok();
                 return gone;
+            }
+            Command::Pause { reply } => {
+                reply.send(self.pause().await).ok();
+            }
+            Command::Unpause { reply } => {
+                reply.send(self.unpause().await).ok();
+            }
+            Command::Rename { name, reply } => {
+                reply.send(self.rename(name).await).ok();
+            }
+            Command::Update { wanted, reply } => {
+                reply.send(self.update(&wanted).await).ok();
+            }
+            Command::Health { run, health } => {
+                if run == self.run {
+                    self.health(health);
+                }
             }
             Command::Ended { run, exit } => {
                 if run == self.run {
@@ -284,22 +322,36 @@ impl Actor {
     }
 
     pub(super) fn refused(&self, why: Refusal) -> ApiError {
+        let id = &self.fixed.id;
         let name = &self.fixed.name;
         let status = self.state.docker_status();
         match why {
+            Refusal::StartPaused => {
+                ApiError::conflict("cannot start a paused container, try unpause instead")
+            }
+            Refusal::NotRunning => crate::error::not_running(id.as_str()),
+            Refusal::Restarting => crate::error::is_restarting(id.as_str()),
+            Refusal::AlreadyPaused => {
+                ApiError::conflict(format!("Container {id} is already paused"))
+            }
+            // Docker answers 500 to this one.
+            Refusal::NotPaused => ApiError::internal(format!("Container {id} is not paused")),
+            Refusal::MustStopFirst if self.state.status == Status::Paused => {
+                ApiError::conflict(format!(
+                    "cannot remove container {name:?}: container is paused and must be unpaused first"
+                ))
+            }
             Refusal::MarkedForRemoval => {
                 ApiError::conflict("container is marked for removal and cannot be started")
             }
             Refusal::MustStopFirst => ApiError::conflict(format!(
                 "cannot remove container {name:?}: container is {status}: stop the container before removing or force remove"
             )),
-            Refusal::RemovalInProgress => ApiError::conflict(format!(
-                "removal of container {} is already in progress",
-                self.fixed.id
-            )),
+            Refusal::RemovalInProgress => {
+                ApiError::conflict(format!("removal of container {id} is already in progress"))
+            }
             Refusal::Impossible => ApiError::internal(format!(
-                "container {} cannot do this while it is {status}",
-                self.fixed.id
+                "container {id} cannot do this while it is {status}"
             )),
         }
     }
@@ -307,6 +359,7 @@ impl Actor {
     /// Shows the state to readers.
     pub(super) fn publish(&self) {
         let view = View {
+            fixed: Arc::clone(&self.fixed),
             state: self.state.clone(),
             shim: self.shim.clone(),
         };

@@ -20,7 +20,7 @@ pub(super) fn inspect(
     size: bool,
 ) -> ApiResult<ContainerInspect> {
     let view = container.now();
-    let (fixed, state) = (&container.fixed, &view.state);
+    let (fixed, state) = (&*view.fixed, &view.state);
     let data = shared.places.data(&fixed.id);
     let file = |name: &str| data.join(name).display().to_string();
     let mut words = fixed.command().into_iter();
@@ -103,7 +103,7 @@ fn docker_state(state: &State) -> ContainerState {
     ContainerState {
         status: state.docker_status().to_owned(),
         running: state.status.is_running(),
-        paused: false,
+        paused: state.status == Status::Paused,
         restarting: state.status == Status::Restarting,
         oom_killed: state.oom_killed,
         dead: state.status == Status::Dead,
@@ -112,7 +112,7 @@ fn docker_state(state: &State) -> ContainerState {
         error: state.error.clone(),
         started_at: state.started_at,
         finished_at: state.finished_at,
-        health: None,
+        health: state.health.clone(),
     }
 }
 

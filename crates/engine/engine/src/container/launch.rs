@@ -256,7 +256,7 @@ fn join_modes(shared: &Shared, fixed: &Fixed) -> ApiResult<Modes> {
         if let Mode::Container { name, path } = mode {
             let other = shared.registry.find(name)?;
             let state = &other.now().state;
-            if state.status != Status::Running || state.pid == 0 {
+            if !state.status.is_live() || state.pid == 0 {
                 return Err(ApiError::conflict(format!(
                     "cannot join namespace of a non running container: container {} is {}",
                     other.id(),

@@ -7,6 +7,7 @@ use havre_engine_types::{ContainerSummary, Filters, NetworkSettingsSummary, Summ
 use havre_types::Timestamp;
 
 use super::inspect::{mount_points, networks};
+use super::record::Fixed;
 use super::registry::{Container, View};
 use super::status::sentence;
 use crate::engine::Shared;
@@ -61,8 +62,8 @@ pub(super) fn list(
             (c, view)
         })
         .collect();
-    found.sort_by_key(|(container, _)| std::cmp::Reverse(container.fixed.created));
-    found.retain(|(container, view)| !view.state.removed && passes(&checked, container, view));
+    found.sort_by_key(|(_, view)| std::cmp::Reverse(view.fixed.created));
+    found.retain(|(_, view)| !view.state.removed && passes(&checked, view));
     if let Ok(limit) = usize::try_from(query.limit)
         && limit > 0
     {
@@ -71,7 +72,7 @@ pub(super) fn list(
     let now = Timestamp::now();
     Ok(found
         .iter()
-        .map(|(c, view)| summary(shared, c, view, now, query.size))
+        .map(|(_, view)| summary(shared, view, now, query.size))
         .collect())
 }
 
@@ -97,7 +98,7 @@ fn prepare<'a>(shared: &Shared, query: &'a ContainerList) -> ApiResult<Query<'a>
     let moment = |name: &str| -> ApiResult<Option<Timestamp>> {
         let given = filters.values(name).next();
         given
-            .map(|text| Ok(shared.registry.find(text)?.fixed.created))
+            .map(|text| Ok(shared.registry.find(text)?.fixed().created))
             .transpose()
     };
     let ancestors = filters
@@ -117,8 +118,8 @@ fn prepare<'a>(shared: &Shared, query: &'a ContainerList) -> ApiResult<Query<'a>
     })
 }
 
-fn passes(query: &Query<'_>, container: &Container, view: &View) -> bool {
-    let (fixed, state) = (&container.fixed, &view.state);
+fn passes(query: &Query<'_>, view: &View) -> bool {
+    let (fixed, state) = (&*view.fixed, &view.state);
     let filters = query.filters;
     let no_labels = havre_engine_types::StringMap::new();
     if query.only_running && !state.status.is_running() {
@@ -160,14 +161,8 @@ fn name_matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-fn summary(
-    shared: &Shared,
-    container: &Container,
-    view: &View,
-    now: Timestamp,
-    size: bool,
-) -> ContainerSummary {
-    let (fixed, state) = (&container.fixed, &view.state);
+fn summary(shared: &Shared, view: &View, now: Timestamp, size: bool) -> ContainerSummary {
+    let (fixed, state) = (&*view.fixed, &view.state);
     let usage = if size {
         shared.snapshots.usage(fixed.id.as_str()).ok()
     } else {
@@ -188,7 +183,7 @@ fn summary(
     ContainerSummary {
         id: fixed.id.to_string(),
         names: vec![format!("/{}", fixed.name)],
-        image: image_name(shared, container),
+        image: image_name(shared, fixed),
         image_id: fixed.image.to_string(),
         image_manifest_descriptor: None,
         command: command(&fixed.command()),
@@ -212,16 +207,16 @@ fn summary(
 }
 
 /// The name that was asked for, while it still means the same image.
-fn image_name(shared: &Shared, container: &Container) -> String {
-    let given = &container.fixed.config.image;
+fn image_name(shared: &Shared, fixed: &Fixed) -> String {
+    let given = &fixed.config.image;
     let still = shared
         .images
         .resolve(given)
-        .is_ok_and(|image| *image.id() == container.fixed.image);
+        .is_ok_and(|image| *image.id() == fixed.image);
     if still {
         given.clone()
     } else {
-        container.fixed.image.to_string()
+        fixed.image.to_string()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn open(
     container: &Arc<Container>,
     options: LogOptions,
 ) -> ApiResult<LogSession> {
-    let fixed = &container.fixed;
+    let fixed = &*container.fixed();
     if fixed.host_config.log_config.kind == "none" {
         return Err(ApiError::not_implemented(
             "configured logging driver does not support reading",

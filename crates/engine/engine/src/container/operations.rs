@@ -63,7 +63,7 @@ impl Containers for Engine {
             Err(err) if err != ApiError::not_modified() => return Err(err),
             _ => {}
         }
-        self.shared.announce(&container.fixed, "restart", &[]);
+        self.shared.announce(&container.fixed(), "restart", &[]);
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Containers for Engine {
 
     async fn detached(&self, id: &str) {
         if let Ok(container) = self.shared.registry.find(id) {
-            self.shared.announce(&container.fixed, "detach", &[]);
+            self.shared.announce(&container.fixed(), "detach", &[]);
         }
     }
 
@@ -103,7 +103,7 @@ impl Containers for Engine {
         let (height, width) = (size.height.to_string(), size.width.to_string());
         let attributes = [("height", height.as_str()), ("width", width.as_str())];
         self.shared
-            .announce(&container.fixed, "resize", &attributes);
+            .announce(&container.fixed(), "resize", &attributes);
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Containers for Engine {
     }
 }
 
-fn send(container: &Container, command: Command) -> ApiResult<()> {
+pub(super) fn send(container: &Container, command: Command) -> ApiResult<()> {
     container
         .commands
         .send(command)
@@ -168,7 +168,7 @@ fn send(container: &Container, command: Command) -> ApiResult<()> {
 }
 
 /// Nobody answers for the container: it was removed, or the engine stops.
-fn gone(container: &Container) -> ApiError {
+pub(super) fn gone(container: &Container) -> ApiError {
     if container.now().state.removed {
         crate::error::no_such_container(container.id().as_str())
     } else {
@@ -215,7 +215,8 @@ async fn stop(
     how: &StopOptions,
     then: AfterEnd,
 ) -> ApiResult<()> {
-    let config = &container.fixed.config;
+    let fixed = container.fixed();
+    let config = &fixed.config;
     let text = how
         .signal
         .as_deref()
@@ -249,7 +250,7 @@ async fn stop(
             }
         }
     }
-    shared.announce(&container.fixed, "stop", &[]);
+    shared.announce(&container.fixed(), "stop", &[]);
     Ok(())
 }
 
@@ -269,7 +270,7 @@ async fn deliver(shared: &Shared, container: &Container, number: u32) -> ApiResu
         .ok_or_else(|| not_running(container.id().as_str()))?;
     shim.kill("", number).await?;
     let text = number.to_string();
-    shared.announce(&container.fixed, "kill", &[("signal", text.as_str())]);
+    shared.announce(&container.fixed(), "kill", &[("signal", text.as_str())]);
     Ok(())
 }
 
@@ -279,7 +280,7 @@ async fn kill(shared: &Shared, container: &Arc<Container>, number: u32) -> ApiRe
         return Err(not_running(container.id().as_str()));
     }
     // Docker: a signal other than the stop signal and SIGKILL may be handled, so it ends nothing by itself.
-    let stop_signal = &container.fixed.config.stop_signal;
+    let stop_signal = &container.fixed().config.stop_signal.clone();
     let stops = number == signal::KILL
         || stop_signal.is_empty()
         || signal::parse(stop_signal).is_ok_and(|stop| stop == number);
@@ -335,12 +336,16 @@ async fn attach(
     container: &Arc<Container>,
     options: AttachOptions,
 ) -> ApiResult<AttachSession> {
-    let config = &container.fixed.config;
-    if container.now().state.status == Status::Restarting {
-        return Err(ApiError::conflict(format!(
-            "container {} is restarting, wait until the container is running",
-            container.id()
-        )));
+    let fixed = container.fixed();
+    let config = &fixed.config;
+    let refused = match container.now().state.status {
+        Status::Paused => Some("paused, unpause the container before attach"),
+        Status::Restarting => Some("restarting, wait until the container is running"),
+        _ => None,
+    };
+    if let Some(why) = refused {
+        let id = container.id();
+        return Err(ApiError::conflict(format!("container {id} is {why}")));
     }
     let request = AttachRequest {
         exec_id: String::new(),
@@ -359,7 +364,7 @@ async fn attach(
         detach_keys: None,
     };
     let (session, pending) = crate::attach::session(shared, request, kind);
-    shared.announce(&container.fixed, "attach", &[]);
+    shared.announce(&container.fixed(), "attach", &[]);
     let pending = if options.logs {
         let replay = LogOptions {
             stdout: options.stdout,

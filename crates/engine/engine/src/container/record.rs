@@ -1,9 +1,9 @@
-//! What is written down about a container: the part that never changes, and its state.
+//! What is written down about a container: what was decided about it, and its state.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use havre_engine_types::{ContainerConfig, HostConfig};
+use havre_engine_types::{ContainerConfig, Health, HostConfig};
 use havre_types::{ContainerId, ImageId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ pub(crate) const KIND: &str = "container";
 /// The version of the document; a newer one is left alone and named.
 const VERSION: u32 = 1;
 
-/// What was decided when the container was made.
+/// What was decided when the container was made, as of the last `rename` or `update`: these replace the whole, so
+/// that who holds one always sees a name and limits that belong together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Fixed {
     pub id: ContainerId,
@@ -53,6 +54,9 @@ pub(crate) struct State {
     pub restart_count: u32,
     /// By `stop` or `kill`: `unless-stopped` then does not start it with the engine.
     pub stopped_by_user: bool,
+    /// Of the current run; none without a check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// How often it ended; a wait for the next exit compares it.
     #[serde(skip)]
     pub exits: u64,
@@ -73,6 +77,7 @@ impl State {
             finished_at: Timestamp::default(),
             restart_count: 0,
             stopped_by_user: false,
+            health: None,
             exits: 0,
             removed: false,
         }

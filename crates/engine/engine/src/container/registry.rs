@@ -17,6 +17,7 @@ use crate::shim::Shim;
 /// A container at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
+    pub fixed: Arc<Fixed>,
     pub state: State,
     /// The shim of the current run.
     pub shim: Option<Arc<Shim>>,
@@ -25,7 +26,7 @@ pub(crate) struct View {
 /// A container as everybody but its actor has it.
 #[derive(Debug)]
 pub(crate) struct Container {
-    pub fixed: Arc<Fixed>,
+    pub id: ContainerId,
     pub commands: mpsc::UnboundedSender<Command>,
     pub view: watch::Receiver<Arc<View>>,
     /// Clients that attached before the start.
@@ -59,7 +60,12 @@ impl Container {
     }
 
     pub(crate) fn id(&self) -> &ContainerId {
-        &self.fixed.id
+        &self.id
+    }
+
+    /// Name and settings as they are now.
+    pub(crate) fn fixed(&self) -> Arc<Fixed> {
+        Arc::clone(&self.view.borrow().fixed)
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     let age = |since: Timestamp| duration::human(now.since(since));
     match state.status {
         Status::Running => format!("Up {}", age(state.started_at)),
+        Status::Paused => format!("Up {} (Paused)", age(state.started_at)),
         Status::Restarting => {
             format!(
                 "Restarting ({}) {} ago",

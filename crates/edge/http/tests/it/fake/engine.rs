@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use havre_api_traits::{
     ApiError, ApiResult, Archive, AttachOptions, AttachSession, ContainerList, Containers,
-    EventsQuery, Images, ImportRequest, Lifecycle, LoadRequest, LogOptions, LogSession, Monitor,
-    Progress, PullRequest, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
+    EventsQuery, Images, ImportRequest, LoadRequest, LogOptions, LogSession, Monitor, Progress,
+    PullRequest, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
     WaitCondition, WaitFuture,
 };
 use havre_engine_types::{
@@ -430,8 +430,6 @@ impl Fake {
         Ok(JsonMessage::status(status))
     }
 }
-
-impl Lifecycle for Fake {}
 
 impl Monitor for Fake {}
 

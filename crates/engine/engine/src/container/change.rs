@@ -1,0 +1,170 @@
+//! What the actor does to a container that goes on: pause, a new name, new limits, the state of its health.
+
+use std::sync::Arc;
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_engine_types::{Health, HostConfig};
+use oci_spec::runtime::LinuxResources;
+
+use super::actor::Actor;
+use super::record::Fixed;
+use crate::error::{internal, not_running};
+use crate::restart::Policy;
+use crate::shim::Shim;
+use crate::state::{Event, Status, Step, step};
+use crate::{plan, update};
+
+impl Actor {
+    /// Freezes it.
+    pub(super) async fn pause(&mut self) -> ApiResult<()> {
+        let next = self.allowed(Event::PauseRequested)?;
+        let paused = self.live_shim()?.pause().await;
+        paused.map_err(|err| self.failed("cannot pause container", &err))?;
+        self.settle(next, "pause");
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub(super) async fn unpause(&mut self) -> ApiResult<()> {
+        let next = self.allowed(Event::UnpauseRequested)?;
+        let resumed = self.live_shim()?.resume().await;
+        resumed.map_err(|err| self.failed("Cannot unpause container", &err))?;
+        self.settle(next, "unpause");
+        Ok(())
+    }
+
+    fn allowed(&self, event: Event) -> ApiResult<Status> {
+        match step(self.state.status, event) {
+            Step::To(next) => Ok(next),
+            Step::Refuse(why) => Err(self.refused(why)),
+            Step::NotModified | Step::EndFirst => Err(ApiError::not_modified()),
+        }
+    }
+
+    fn live_shim(&self) -> ApiResult<Arc<Shim>> {
+        let missing = || not_running(self.fixed.id.as_str());
+        self.shim.clone().ok_or_else(missing)
+    }
+
+    fn failed(&self, what: &str, err: &ApiError) -> ApiError {
+        ApiError::new(
+            err.kind,
+            format!("{what} {}: {}", self.fixed.id, err.message),
+        )
+    }
+
+    fn settle(&mut self, next: Status, action: &str) {
+        self.state.status = next;
+        self.shared.announce(&self.fixed, action, &[]);
+        self.publish();
+        drop(self.save());
+    }
+
+    /// Takes another name. The record is safe before the old name is free for others.
+    pub(super) async fn rename(&mut self, name: String) -> ApiResult<()> {
+        if self.state.removed {
+            return Err(crate::error::no_such_container(self.fixed.id.as_str()));
+        }
+        let old = self.fixed.name.clone();
+        if name == old {
+            return Err(ApiError::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        let names = &self.shared.registry.names;
+        names.reserve(&name, &self.fixed.id).map_err(|err| {
+            let text = format!("Error when allocating new name: {}", err.message);
+            ApiError::new(err.kind, text)
+        })?;
+        let fixed = Fixed {
+            name: name.clone(),
+            ..(*self.fixed).clone()
+        };
+        if let Err(err) = self.replace(fixed).await {
+            self.shared.registry.names.release(&name, &self.fixed.id);
+            return Err(err);
+        }
+        self.shared.registry.names.release(&old, &self.fixed.id);
+        let old = format!("/{old}");
+        self.shared
+            .announce(&self.fixed, "rename", &[("oldName", old.as_str())]);
+        Ok(())
+    }
+
+    /// Takes other limits and another restart policy, at once when it runs, else at its next start.
+    pub(super) async fn update(&mut self, wanted: &HostConfig) -> ApiResult<()> {
+        if self.state.removed || matches!(self.state.status, Status::Removing | Status::Dead) {
+            let text = "container is marked for removal and cannot be \"update\"";
+            return Err(self.cannot_update(&ApiError::internal(text)));
+        }
+        let merged = update::merge(&self.fixed.host_config, wanted)
+            .map_err(|err| self.cannot_update(&err))?;
+        let policy = &merged.restart_policy;
+        let policy = Policy::parse(&policy.name, policy.maximum_retry_count)?;
+        let before = Arc::clone(&self.fixed);
+        let fixed = Fixed {
+            host_config: merged,
+            ..(*before).clone()
+        };
+        self.replace(fixed)
+            .await
+            .map_err(|err| self.cannot_update(&err))?;
+        if let Err(err) = self.apply_limits(wanted).await {
+            if let Err(lost) = self.replace((*before).clone()).await {
+                tracing::warn!(container = %self.fixed.id, error = %lost.message, "limits that do not hold stay recorded");
+            }
+            return Err(self.cannot_update(&err));
+        }
+        self.policy = policy;
+        self.shared.announce(&self.fixed, "update", &[]);
+        Ok(())
+    }
+
+    /// Gives a running container its new limits.
+    async fn apply_limits(&self, wanted: &HostConfig) -> ApiResult<()> {
+        if !self.state.status.has_process() || !update::limits_anything(wanted) {
+            return Ok(());
+        }
+        let mut resources: LinuxResources =
+            plan::limits(&self.fixed.host_config, &self.shared.facts, Vec::new())?;
+        // Which devices it may use does not change, and an empty list would mean none.
+        resources.set_devices(None);
+        let body = serde_json::to_vec(&resources)
+            .map_err(|err| internal("failed to write the limits", &err))?;
+        self.live_shim()?.update(body).await
+    }
+
+    fn cannot_update(&self, err: &ApiError) -> ApiError {
+        self.failed("Cannot update container", err)
+    }
+
+    /// Writes down another version of what was decided, and shows it once it is safe.
+    async fn replace(&mut self, fixed: Fixed) -> ApiResult<()> {
+        let before = std::mem::replace(&mut self.fixed, Arc::new(fixed));
+        let saved = match self.save() {
+            Some(pending) => pending
+                .await
+                .map_err(|err| internal("failed to write the record", &err)),
+            None => Err(ApiError::internal("failed to write the record")),
+        };
+        if saved.is_err() {
+            self.fixed = before;
+        } else {
+            self.publish();
+        }
+        saved
+    }
+
+    /// Takes over what a check found, and tells the world when it changes anything.
+    pub(super) fn health(&mut self, health: Health) {
+        let before = self.state.health.as_ref().map(|health| &health.status);
+        let changed = before != Some(&health.status);
+        let action = format!("health_status: {}", health.status);
+        self.state.health = Some(health);
+        self.publish();
+        if changed {
+            self.shared.announce(&self.fixed, &action, &[]);
+            drop(self.save());
+        }
+    }
+}
