@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use havre_engine::LogDefaults;
 use havre_http::{Host, ListenError};
+use havre_logs::options::{LogOptionError, check};
 use havre_types::Digest;
 use serde_json::{Map, Value as Json};
 
@@ -30,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) labels: Vec<String>,
+    /// Logs of containers that say nothing else.
+    pub(crate) container_logs: LogDefaults,
 }
 
 /// How much is logged.
@@ -54,6 +58,8 @@ pub(crate) enum ConfigError {
     LogFormat(String),
     #[error("bad attribute format: {0}")]
     Label(String),
+    #[error("failed to set log opts: {0}")]
+    LogOption(LogOptionError),
     #[error("conflict labels for {0}")]
     LabelConflict(String),
     #[error("invalid mirror: {0}")]
@@ -109,6 +115,7 @@ impl Settings {
             insecure_registries: list(values, "insecure-registry"),
             registry_mirrors: mirrors(list(values, "registry-mirror"))?,
             labels: labels(list(values, "label"))?,
+            container_logs: container_logs(values)?,
             data_root,
             exec_root,
         })
@@ -187,12 +194,20 @@ fn typed(key: &str, json: &Json, kind: Kind) -> Result<Value, String> {
         (Kind::Flag, Json::Bool(on)) => Some(Value::Flag(*on)),
         (Kind::Text, Json::String(text)) => Some(Value::Text(text.clone())),
         (Kind::List, Json::Array(items)) => Option::<Vec<String>>::map(strings(items), Value::List),
+        (Kind::Map, Json::Object(pairs)) => {
+            let pairs = pairs.iter().map(|(key, value)| {
+                let value = value.as_str()?;
+                Some(format!("{key}={value}"))
+            });
+            pairs.collect::<Option<Vec<_>>>().map(Value::List)
+        }
         _ => None,
     };
     let wanted = match kind {
         Kind::Flag => "true or false",
         Kind::Text => "a string",
         Kind::List => "a list of strings",
+        Kind::Map => "an object of strings",
     };
     value.ok_or_else(|| format!("invalid JSON: {key} must be {wanted}"))
 }
@@ -241,6 +256,22 @@ fn log_json(values: &Values) -> Result<bool, ConfigError> {
         Some("json") => Ok(true),
         Some(other) => Err(ConfigError::LogFormat(other.to_owned())),
     }
+}
+
+fn container_logs(values: &Values) -> Result<LogDefaults, ConfigError> {
+    let mut logs = LogDefaults::default();
+    if let Some(driver) = text(values, "log-driver") {
+        logs.driver = driver;
+    }
+    if let Some(socket) = text(values, "journal-socket") {
+        logs.journal = socket.into();
+    }
+    for pair in list(values, "log-opt") {
+        let (key, value) = pair.split_once('=').unwrap_or((&pair, ""));
+        logs.options.insert(key.to_owned(), value.to_owned());
+    }
+    check(&logs.driver, &logs.options).map_err(ConfigError::LogOption)?;
+    Ok(logs)
 }
 
 /// A label is `key=value`, and a key has one value.

@@ -85,6 +85,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
         labels: settings.labels.clone(),
+        log: settings.container_logs.clone(),
         debug: settings.log_level == crate::config::LogLevel::Debug,
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Text,
     /// One value for each use.
     List,
+    /// `key=value` for each use; an object in the configuration file.
+    Map,
 }
 
 /// A value that was given.
@@ -119,6 +121,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Enable insecure registry communication",
     ),
     option(
+        "journal-socket",
+        None,
+        Some("journal-socket"),
+        Kind::Text,
+        "Socket of the systemd journal for the log driver journald (default \"/run/systemd/journal/socket\")",
+    ),
+    option(
         "label",
         None,
         Some("labels"),
@@ -133,6 +142,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Accepted for Docker's sake: containers always outlive the engine",
     ),
     option(
+        "log-driver",
+        None,
+        Some("log-driver"),
+        Kind::Text,
+        "Default driver for container logs (default \"json-file\")",
+    ),
+    option(
         "log-format",
         None,
         Some("log-format"),
@@ -145,6 +161,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         Some("log-level"),
         Kind::Text,
         "Set the logging level (\"debug\"|\"info\"|\"warn\"|\"error\"|\"fatal\") (default \"info\")",
+    ),
+    option(
+        "log-opt",
+        None,
+        Some("log-opts"),
+        Kind::Map,
+        "Default log driver options for containers (default map[])",
     ),
     option(
         "pidfile",
@@ -235,8 +258,6 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("ip6tables", ""),
     ("iptables", ""),
     ("ipv6", ""),
-    ("log-driver", ""),
-    ("log-opt", "log-opts"),
     ("max-concurrent-downloads", ""),
     ("max-concurrent-uploads", ""),
     ("max-download-attempts", ""),
@@ -289,6 +310,7 @@ pub(crate) fn usage() -> String {
             Kind::Flag => "",
             Kind::Text => " string",
             Kind::List => " list",
+            Kind::Map => " map",
         };
         let name = format!("--{}{value}", spec.name);
         out.push_str(&format!("  {short}{name:<26} {}\n", spec.help));

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::container::{Places, Registry};
 use crate::events::Bus;
+use crate::plan::log::LogDefaults;
 use crate::plan::{Filters, HostFacts};
 use crate::shim::Launcher;
 use crate::{exec, host, restore};
@@ -42,6 +43,8 @@ pub struct Config {
     /// Labels of the engine, `key=value`.
     pub labels: Vec<String>,
     pub debug: bool,
+    /// Logs of containers that say nothing else.
+    pub log: LogDefaults,
 }
 
 /// Why an engine cannot be opened.

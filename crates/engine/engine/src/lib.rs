@@ -22,3 +22,4 @@ mod system;
 mod update;
 
 pub use engine::{Config, Engine, OpenError};
+pub use plan::log::LogDefaults;

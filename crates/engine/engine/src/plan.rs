@@ -6,6 +6,7 @@ mod capabilities;
 mod check;
 mod devices;
 mod files;
+pub(crate) mod log;
 mod merge;
 mod mounts;
 mod namespaces;

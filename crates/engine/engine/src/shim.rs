@@ -1,6 +1,5 @@
 //! The engine's side of a shim: starting it from a sealed copy, and calling it with a deadline.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -18,7 +17,7 @@ use havre_shim_proto::task::{
 use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, TaskRequest};
 use havre_sys::process::Child;
 use havre_sys::spawn::{Program, Spawn};
-use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp, size};
+use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -72,9 +71,7 @@ pub(crate) struct CreateTask {
     pub terminal: bool,
     pub open_stdin: bool,
     pub stdin_once: bool,
-    pub log_driver: String,
-    pub log_options: BTreeMap<String, String>,
-    pub log_path: PathBuf,
+    pub log: LogOptions,
 }
 
 impl Launcher {
@@ -207,22 +204,8 @@ impl Shim {
     }
 
     pub(crate) async fn create(&self, task: &CreateTask) -> ApiResult<u32> {
-        let options = &task.log_options;
-        let max_size = options
-            .get("max-size")
-            .and_then(|text| size::parse_bytes(text).ok());
-        let log = LogOptions {
-            driver: task.log_driver.clone(),
-            path: task.log_path.display().to_string(),
-            max_size: max_size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-            max_file: options
-                .get("max-file")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
-            attrs: std::collections::HashMap::new(),
-        };
         let options = HavreOptions {
-            log: Some(log),
+            log: Some(task.log.clone()),
             open_stdin: task.open_stdin,
             stdin_once: task.stdin_once,
         };

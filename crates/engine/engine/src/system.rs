@@ -240,7 +240,7 @@ fn info(shared: &Shared) -> SystemInfo {
         n_fd: fs_err::read_dir("/proc/self/fd")
             .map_or(0, |fds| i64::try_from(fds.count()).unwrap_or(0)),
         system_time: Timestamp::now().rfc3339(),
-        logging_driver: "json-file".to_owned(),
+        logging_driver: config.log.driver.clone(),
         cgroup_driver: "cgroupfs".to_owned(),
         kernel_version: uname.release().to_string_lossy().into_owned(),
         operating_system: field(&os, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
@@ -279,7 +279,7 @@ fn plugins() -> PluginsInfo {
         volume: Vec::new(),
         network: vec!["host".to_owned(), "none".to_owned()],
         authorization: None,
-        log: vec!["json-file".to_owned(), "none".to_owned()],
+        log: havre_logs::options::DRIVERS.map(str::to_owned).to_vec(),
     }
 }
 

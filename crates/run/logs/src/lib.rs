@@ -5,12 +5,15 @@
 
 mod error;
 mod files;
+pub mod options;
 mod reader;
 mod record;
+mod sink;
 mod writer;
 
 pub use error::LogError;
 pub use files::remove_all;
 pub use reader::{ReadOptions, Reader};
 pub use record::{Entry, Stream};
+pub use sink::{Origin, Sink};
 pub use writer::{JsonFileOptions, JsonFileWriter, PARTIAL_SIZE};

@@ -35,7 +35,7 @@ impl HavreOptions {
 /// The log of a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LogOptions {
-    /// `json-file` or `none`.
+    /// Format of the file: `json-file` or `local`; with `none` there is no file.
     #[prost(string, tag = "1")]
     pub driver: String,
     /// Path of the file that is written now; rotated ones get `.1`, `.2` …
@@ -50,6 +50,18 @@ pub struct LogOptions {
     /// Attributes written into each line (labels and variables that the user chose).
     #[prost(map = "string, string", tag = "5")]
     pub attrs: HashMap<String, String>,
+    /// Rotated files are compressed by the helper.
+    #[prost(bool, tag = "6")]
+    pub compress: bool,
+    /// The helper program, for compression and for `sink`.
+    #[prost(string, tag = "7")]
+    pub helper: String,
+    /// JSON that the helper gets before the records; empty when records stay in files.
+    #[prost(string, tag = "8")]
+    pub sink: String,
+    /// Bytes that may wait for the helper before records are dropped. Without it the container waits.
+    #[prost(uint64, optional, tag = "9")]
+    pub buffer: Option<u64>,
 }
 
 /// `exit.json` in the bundle: written before Wait is answered, so that an engine that was down learns the truth.

@@ -39,8 +39,21 @@ pub(crate) async fn create(
         blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
     warnings.extend(unavailable(request.networking_config.as_ref())?);
     settle(&mut host_config, &shared.facts)?;
+    plan::log::settle(&mut host_config.log_config, &shared.config.log);
 
     let id = new_id()?;
+    super::logs::check(
+        &host_config.log_config,
+        plan::log::Subject {
+            id: &id,
+            name: name.as_deref().unwrap_or_default(),
+            created: Timestamp::now(),
+            image: image.id().as_str(),
+            config: &config,
+            hostname: &shared.facts.hostname,
+        },
+    )
+    .await?;
     let name = match name {
         Some(name) => {
             let bare = names::check(&name)?.to_owned();
@@ -161,9 +174,6 @@ fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
     }
     if host.restart_policy.name.is_empty() {
         "no".clone_into(&mut host.restart_policy.name);
-    }
-    if host.log_config.kind.is_empty() {
-        "json-file".clone_into(&mut host.log_config.kind);
     }
     if host.runtime.is_empty() {
         "havre".clone_into(&mut host.runtime);

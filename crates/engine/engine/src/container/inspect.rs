@@ -59,7 +59,11 @@ pub(super) fn inspect(
             String::new()
         },
         log_path: if logs_to_file && started {
-            shared.places.log(&fixed.id).display().to_string()
+            shared
+                .places
+                .log(&fixed.id, "json-file")
+                .display()
+                .to_string()
         } else {
             String::new()
         },

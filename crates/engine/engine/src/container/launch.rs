@@ -200,14 +200,7 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
         terminal: fixed.config.tty,
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,
-        log_driver: fixed.host_config.log_config.kind.clone(),
-        log_options: fixed
-            .host_config
-            .log_config
-            .config
-            .clone()
-            .unwrap_or_default(),
-        log_path: shared.places.log(&fixed.id),
+        log: super::logs::for_shim(shared, fixed)?,
     })
 }
 

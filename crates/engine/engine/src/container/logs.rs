@@ -6,16 +6,20 @@ use bytes::Bytes;
 use havre_api_traits::{
     ApiError, ApiResult, LogEntry, LogOptions, LogSession, Output, OutputStream,
 };
+use havre_engine_types::LogConfig;
+use havre_logs::options::{Driver, OptionMap};
 use havre_logs::{Entry, ReadOptions, Reader, Stream};
 use havre_types::Timestamp;
 use rustix::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::record::Fixed;
 use super::registry::Container;
 use crate::engine::Shared;
 use crate::error::{classified, internal};
 use crate::images::blocking;
+use crate::plan::log;
 use crate::state::Status;
 
 /// Entries read at once, and in flight to one client.
@@ -28,7 +32,10 @@ pub(super) async fn open(
     options: LogOptions,
 ) -> ApiResult<LogSession> {
     let fixed = &*container.fixed();
-    if fixed.host_config.log_config.kind == "none" {
+    let log = &fixed.host_config.log_config;
+    let none = OptionMap::new();
+    let settings = havre_logs::options::check(&log.kind, log.config.as_ref().unwrap_or(&none));
+    if settings.is_ok_and(|settings| settings.files.is_none()) {
         return Err(ApiError::not_implemented(
             "configured logging driver does not support reading",
         ));
@@ -39,7 +46,7 @@ pub(super) async fn open(
         until: options.until,
         follow: options.follow,
     };
-    let path = shared.places.log(&fixed.id);
+    let path = shared.places.log(&fixed.id, &log.kind);
     // Finding the last lines of a long log takes time.
     let reader = blocking(move || {
         Reader::open(&path, read).map_err(|err| classified("failed to read the log", &err))
@@ -62,6 +69,43 @@ pub(super) async fn open(
         tty: fixed.config.tty,
         entries,
     })
+}
+
+/// The helper program stands beside the shim.
+const HELPER: &str = "havre-log";
+
+/// Checks what a new container asks for.
+pub(super) async fn check(config: &LogConfig, subject: log::Subject<'_>) -> ApiResult<()> {
+    let settings = log::check(config, subject)?;
+    let Driver::Syslog(syslog) = settings.driver else {
+        return Ok(());
+    };
+    let Some(socket) = syslog.target.socket().map(ToOwned::to_owned) else {
+        return Ok(());
+    };
+    let missing = ApiError::invalid(format!(
+        "stat {}: no such file or directory",
+        socket.display()
+    ));
+    // A file system that hangs holds up nobody else.
+    let exists = blocking(move || Ok(socket.exists())).await?;
+    if exists { Ok(()) } else { Err(missing) }
+}
+
+/// What the shim is told about the container's log.
+pub(super) fn for_shim(shared: &Shared, fixed: &Fixed) -> ApiResult<havre_shim_proto::LogOptions> {
+    let subject = log::Subject {
+        id: &fixed.id,
+        name: &fixed.name,
+        created: fixed.created,
+        image: fixed.image.as_str(),
+        config: &fixed.config,
+        hostname: &shared.facts.hostname,
+    };
+    let data = shared.places.data(&fixed.id);
+    let helper = shared.config.shim.with_file_name(HELPER);
+    let config = &fixed.host_config.log_config;
+    log::for_shim(config, &shared.config.log, subject, (&data, &helper))
 }
 
 /// Sends a log as output, before an attached client sees what comes.

@@ -164,8 +164,9 @@ impl Places {
         self.all_bundles().join(id.as_str())
     }
 
-    pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
-        self.data(id).join(format!("{id}-json.log"))
+    /// What `docker logs` reads, with this driver.
+    pub(crate) fn log(&self, id: &ContainerId, driver: &str) -> PathBuf {
+        crate::plan::log::file(&self.data(id), id, driver)
     }
 }
 

@@ -160,41 +160,6 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
             host.runtime
         )));
     }
-    log_driver(host)
-}
-
-fn log_driver(host: &HostConfig) -> Result<(), ApiError> {
-    let driver = host.log_config.kind.as_str();
-    match driver {
-        "" | "json-file" | "none" => {}
-        other => {
-            return Err(ApiError::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
-        }
-    }
-    for (key, value) in host.log_config.config.iter().flatten() {
-        let wrong = |why: &str| {
-            Err(ApiError::invalid(format!(
-                "invalid log option {key}={value}: {why}"
-            )))
-        };
-        match key.as_str() {
-            "max-size" if havre_types::size::parse_bytes(value).is_err() => {
-                return wrong("not a size");
-            }
-            "max-file" if value.parse::<u32>().map_or(true, |n| n == 0) => {
-                return wrong("max-file cannot be less than 1");
-            }
-            "max-size" | "max-file" | "labels" | "env" | "tag" | "labels-regex" | "env-regex"
-            | "compress" | "mode" | "max-buffer-size" => {}
-            _ => {
-                return Err(ApiError::invalid(format!(
-                    "unknown log opt '{key}' for json-file log driver"
-                )));
-            }
-        }
-    }
     Ok(())
 }
 

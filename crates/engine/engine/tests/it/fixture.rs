@@ -10,7 +10,7 @@ use havre_api_traits::{
     Api, ContainerList, Containers, Execs, Images, ImportRequest, RemoveContainer, System,
     WaitCondition,
 };
-use havre_engine::{Config, Engine};
+use havre_engine::{Config, Engine, LogDefaults};
 use havre_engine_types::{ContainerConfig, ContainerCreateRequest, HostConfig};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -56,6 +56,7 @@ impl Fixture {
             registry_mirrors: Vec::new(),
             labels: Vec::new(),
             debug: false,
+            log: LogDefaults::default(),
         };
         let fixture = Self::open(config, directory).await;
         fixture.import().await;
