@@ -11,6 +11,7 @@ mod filters;
 pub mod gojson;
 mod host_config;
 mod image;
+mod monitor;
 mod mount;
 mod network;
 mod progress;
@@ -32,6 +33,10 @@ pub use host_config::{
 pub use image::{
     DriverData, ImageDeleteItem, ImageHistoryItem, ImageInspect, ImageMetadata, ImageRootFs,
     ImageSummary,
+};
+pub use monitor::{
+    BlkioStatEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats,
+    PidsStats, ThrottlingData, TopResponse, WhyResponse,
 };
 pub use mount::{
     BindOptions, DriverConfig, ImageOptions, Mount, MountPoint, TmpfsOptions, VolumeOptions,

@@ -50,6 +50,7 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ContainerUnpause => lifecycle::unpause(&call).await,
         Action::ContainerTop => monitor::top(&call).await,
         Action::ContainerStats => monitor::stats(&call).await,
+        Action::ContainerWhy => monitor::why(&call).await,
         Action::ContainerChanges => archive::changes(&call).await,
         Action::ContainerExport => archive::export(&call).await,
         Action::ArchiveStat => archive::stat(&call).await,

@@ -68,6 +68,7 @@ pub(crate) enum Action {
     ContainerUnpause,
     ContainerTop,
     ContainerStats,
+    ContainerWhy,
     ContainerChanges,
     ContainerExport,
     ArchiveStat,
@@ -149,6 +150,8 @@ mod tests {
             .lines()
             .map(|line| line.split_once('\t').unwrap())
             .collect();
+        // Havre's own.
+        operations.push(("GET", "/containers/{id}/why"));
         let mut table: Vec<(&str, &str)> = routes().iter().map(|r| (r.method, r.path)).collect();
         operations.sort_unstable();
         table.sort_unstable();

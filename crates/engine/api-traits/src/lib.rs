@@ -31,7 +31,7 @@ pub use error::ApiError;
 pub use execs::{ExecStart, Execs, TerminalSize};
 pub use images::{Images, ImportRequest, LoadRequest, PullRequest, RegistryAuth, RemoveImage};
 pub use lifecycle::Lifecycle;
-pub use monitor::Monitor;
+pub use monitor::{Monitor, StatsMode};
 pub use stream::{Progress, Upload};
 pub use system::{EventsQuery, System};
 

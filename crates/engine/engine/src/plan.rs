@@ -245,6 +245,18 @@ fn closed_paths(
     (masked, read_only)
 }
 
+/// Where the container's cgroup is, below each hierarchy.
+pub(crate) fn cgroup_path(host: &HostConfig, facts: &HostFacts, id: &ContainerId) -> PathBuf {
+    let parent = if host.cgroup_parent.is_empty() {
+        &facts.cgroup_parent
+    } else {
+        &host.cgroup_parent
+    };
+    Path::new("/")
+        .join(parent.trim_start_matches('/'))
+        .join(id.as_str())
+}
+
 fn linux(
     inputs: Inputs<'_>,
     caps: &capabilities::Set,
@@ -259,14 +271,7 @@ fn linux(
         rules: host.device_cgroup_rules.as_deref().unwrap_or_default(),
     };
     let rules = devices::rules(inputs.devices, rights)?;
-    let parent = if host.cgroup_parent.is_empty() {
-        &inputs.facts.cgroup_parent
-    } else {
-        &host.cgroup_parent
-    };
-    let cgroup = Path::new("/")
-        .join(parent.trim_start_matches('/'))
-        .join(inputs.id.as_str());
+    let cgroup = cgroup_path(host, inputs.facts, inputs.id);
     let own = sysctl::Own {
         ipc: inputs.modes.ipc != Mode::Host,
         net: inputs.modes.network != Mode::Host,

@@ -5,9 +5,9 @@ use super::Action::{
     ContainerChanges, ContainerCreate, ContainerExport, ContainerInspect, ContainerKill,
     ContainerList, ContainerLogs, ContainerPause, ContainerPrune, ContainerRemove, ContainerRename,
     ContainerResize, ContainerRestart, ContainerStart, ContainerStats, ContainerStop, ContainerTop,
-    ContainerUnpause, ContainerUpdate, ContainerWait, DiskUsage, Events, ExecCreate, ExecInspect,
-    ExecResize, ExecStart, ImageCreate, ImageHistory, ImageInspect, ImageList, ImageLoad,
-    ImageRemove, ImageTag, Info, Ping, Version,
+    ContainerUnpause, ContainerUpdate, ContainerWait, ContainerWhy, DiskUsage, Events, ExecCreate,
+    ExecInspect, ExecResize, ExecStart, ImageCreate, ImageHistory, ImageInspect, ImageList,
+    ImageLoad, ImageRemove, ImageTag, Info, Ping, Version,
 };
 use super::{Action, Route};
 
@@ -108,6 +108,8 @@ pub(super) const ROUTES: &[Route] = &[
     answered("GET", "/containers/{id}/changes", ContainerChanges),
     answered("GET", "/containers/{id}/export", ContainerExport),
     answered("GET", "/containers/{id}/stats", ContainerStats),
+    // Havre's own; not in the description of the API.
+    answered("GET", "/containers/{id}/why", ContainerWhy),
     answered("POST", "/containers/{id}/update", ContainerUpdate),
     answered("POST", "/containers/{id}/rename", ContainerRename),
     answered("POST", "/containers/{id}/pause", ContainerPause),

@@ -5,6 +5,7 @@
 mod engine;
 mod execs;
 mod lifecycle;
+mod monitor;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

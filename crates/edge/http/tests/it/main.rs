@@ -11,6 +11,8 @@ mod fake;
 #[cfg(test)]
 mod hijack;
 #[cfg(test)]
+mod monitor;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod streams;

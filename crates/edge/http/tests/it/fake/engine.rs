@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use havre_api_traits::{
     ApiError, ApiResult, Archive, AttachOptions, AttachSession, ContainerList, Containers,
-    EventsQuery, Images, ImportRequest, LoadRequest, LogOptions, LogSession, Monitor, Progress,
-    PullRequest, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
-    WaitCondition, WaitFuture,
+    EventsQuery, Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
+    RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload, WaitCondition,
+    WaitFuture,
 };
 use havre_engine_types::{
     ComponentVersion, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
@@ -430,7 +430,5 @@ impl Fake {
         Ok(JsonMessage::status(status))
     }
 }
-
-impl Monitor for Fake {}
 
 impl Archive for Fake {}
