@@ -30,6 +30,8 @@ pub struct RemoveContainer {
     pub force: bool,
     /// Remove its anonymous volumes.
     pub volumes: bool,
+    /// Remove only a link of this name.
+    pub link: bool,
 }
 
 /// What to wait for.

@@ -3,6 +3,7 @@
 mod actor;
 mod change;
 mod create;
+mod ending;
 mod exit;
 mod inspect;
 mod launch;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::container::{Exit, SHIM_DEADLINE};
 
+pub(crate) mod init;
 mod process;
 
 use process::Process;
@@ -35,8 +36,10 @@ const TASK_SOCKET: &str = "shim.sock";
 const ATTACH_SOCKET: &str = "attach.sock";
 /// How long attached clients may take to read the last output.
 const DRAIN: Duration = Duration::from_secs(10);
-/// A signal is delivered at once or not at all.
-const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
+/// A signal is delivered at once or not at all: then the engine does it itself.
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(3);
+/// How long the kernel may take to freeze everything, or to change a limit.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 /// Descriptors that the shim expects to be listening.
 const TASK_FD: i32 = 3;
 const ATTACH_FD: i32 = 4;
@@ -284,7 +287,7 @@ impl Shim {
     /// Freezes every process of the container.
     pub(crate) async fn pause(&self) -> ApiResult<()> {
         let id = self.id.to_string();
-        self.call_within(SIGNAL_DEADLINE, &PauseRequest { id })
+        self.call_within(CHANGE_DEADLINE, &PauseRequest { id })
             .await
             .map(|_| ())
     }
@@ -292,7 +295,7 @@ impl Shim {
     /// Lets them go on.
     pub(crate) async fn resume(&self) -> ApiResult<()> {
         let id = self.id.to_string();
-        self.call_within(SIGNAL_DEADLINE, &ResumeRequest { id })
+        self.call_within(CHANGE_DEADLINE, &ResumeRequest { id })
             .await
             .map(|_| ())
     }
@@ -307,7 +310,7 @@ impl Shim {
             )),
             ..UpdateTaskRequest::default()
         };
-        self.call_within(SIGNAL_DEADLINE, &request)
+        self.call_within(CHANGE_DEADLINE, &request)
             .await
             .map(|_| ())
     }

@@ -129,14 +129,10 @@ pub(super) async fn resize(call: &Call) -> Reply {
 }
 
 pub(super) async fn remove(call: &Call) -> Reply {
-    if call.query.flag("link") {
-        return Err(ApiError::not_implemented(
-            "links are not implemented in Havre",
-        ));
-    }
     let how = RemoveContainer {
         force: call.query.flag("force"),
         volumes: call.query.flag("v"),
+        link: call.query.flag("link"),
     };
     let (containers, id) = (Arc::clone(&call.api().containers), call.name.clone());
     call.finish(async move { containers.remove(&id, how).await })

@@ -279,24 +279,44 @@ impl Actor {
         }
         self.restart_at = None;
         self.publish();
-        let destroy = crate::engine::container_event(&self.fixed, "destroy", &[]);
-        let batch = havre_meta::Batch::new().delete(KIND, self.fixed.id.as_str());
-        let written = self.shared.meta.write(batch).await;
-        if let Err(err) = written {
+        if let Err(err) = self.remove_all().await {
             if let Step::To(dead) = step(self.state.status, Event::RemoveFailed) {
                 self.state.status = dead;
             }
+            self.state.error.clone_from(&err.message);
             self.publish();
-            return Err(internal("failed to remove the container's record", &err));
+            return Err(err);
         }
-        self.shared.bus.publish(destroy);
-        self.forget(true);
+        self.shared.announce(&self.fixed, "destroy", &[]);
+        self.shared.registry.remove(&self.fixed);
+        self.state.removed = true;
+        drop(self.container.take_waiting());
+        self.publish();
         Ok(())
     }
 
-    /// The container is gone for everybody; its files follow in the background, or at the next start of the engine.
-    /// Not `durable`: its clean-up tells whether the removal is written down; else the files stay as the record does.
-    pub(super) fn forget(&mut self, durable: bool) {
+    /// Record, then files: who removes a container to have its space has it when this is done. What a crash leaves
+    /// has no record any more and is swept at the next start.
+    async fn remove_all(&mut self) -> ApiResult<()> {
+        let batch = havre_meta::Batch::new().delete(KIND, self.fixed.id.as_str());
+        let written = self.shared.meta.write(batch).await;
+        written.map_err(|err| internal("failed to remove the container's record", &err))?;
+        if let Some(cleanup) = self.cleanup.take() {
+            // A clean-up that panicked has been reported; what it left is removed below.
+            cleanup.await.ok();
+        }
+        let (shared, id) = (Arc::clone(&self.shared), self.fixed.id.clone());
+        let removed =
+            tokio::task::spawn_blocking(move || crate::restore::remove_files(&shared, &id));
+        removed
+            .await
+            .map_err(|err| internal("unable to remove filesystem", &err))?
+            .map_err(|err| internal("unable to remove filesystem", &err))
+    }
+
+    /// `--rm`: the container is gone for everybody at once; its files follow in the background, or at the next start of
+    /// the engine. Its clean-up tells whether the removal is written down; else the files stay as the record does.
+    pub(super) fn forget(&mut self) {
         self.state.removed = true;
         drop(self.container.take_waiting());
         self.shared.registry.remove(&self.fixed);
@@ -308,7 +328,7 @@ impl Actor {
             if let Some(cleanup) = cleanup {
                 // A clean-up that panicked has been reported; what it left is swept at the next start.
                 let written = cleanup.await.unwrap_or(false);
-                if !durable && !written {
+                if !written {
                     return;
                 }
             }
@@ -323,7 +343,6 @@ impl Actor {
 
     pub(super) fn refused(&self, why: Refusal) -> ApiError {
         let id = &self.fixed.id;
-        let name = &self.fixed.name;
         let status = self.state.docker_status();
         match why {
             Refusal::StartPaused => {
@@ -337,15 +356,13 @@ impl Actor {
             // Docker answers 500 to this one.
             Refusal::NotPaused => ApiError::internal(format!("Container {id} is not paused")),
             Refusal::MustStopFirst if self.state.status == Status::Paused => {
-                ApiError::conflict(format!(
-                    "cannot remove container {name:?}: container is paused and must be unpaused first"
-                ))
+                ApiError::conflict("container is paused and must be unpaused first")
             }
             Refusal::MarkedForRemoval => {
                 ApiError::conflict("container is marked for removal and cannot be started")
             }
             Refusal::MustStopFirst => ApiError::conflict(format!(
-                "cannot remove container {name:?}: container is {status}: stop the container before removing or force remove"
+                "container is {status}: stop the container before removing or force remove"
             )),
             Refusal::RemovalInProgress => {
                 ApiError::conflict(format!("removal of container {id} is already in progress"))

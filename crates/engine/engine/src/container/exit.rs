@@ -96,7 +96,7 @@ impl Actor {
         let pending = self.shared.meta.write(self.shared.bus.save(batch));
         // The bundle tells the next start that it ran, even when nothing of this run was written down.
         self.clean_up(shim, Some(pending));
-        self.forget(false);
+        self.forget();
     }
 
     /// Ends the shim, and removes the bundle once the record of the exit is safe.

@@ -1,7 +1,6 @@
 //! What the API asks of containers. Waiting happens here, in the caller's task, never in an actor.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use havre_api_traits::{
@@ -17,6 +16,7 @@ use havre_types::ErrorKind;
 use tokio::sync::oneshot;
 
 use super::actor::{AfterEnd, Command};
+use super::ending::{self, kill, stop};
 use super::record::State;
 use super::registry::{Container, View};
 use super::{inspect, list, logs};
@@ -25,11 +25,6 @@ use crate::error::not_running;
 use crate::images::blocking;
 use crate::signal;
 use crate::state::Status;
-
-/// Docker's default between the first signal and SIGKILL.
-const STOP_TIMEOUT: i64 = 10;
-/// How long a killed process may take to be gone.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Containers for Engine {
@@ -83,7 +78,7 @@ impl Containers for Engine {
 
     async fn attach(&self, id: &str, options: AttachOptions) -> ApiResult<AttachSession> {
         let container = self.shared.registry.find(id)?;
-        attach(&self.shared, &container, options).await
+        attach(&self.shared, &container, id, options).await
     }
 
     async fn detached(&self, id: &str) {
@@ -131,32 +126,7 @@ impl Containers for Engine {
 
     async fn remove(&self, id: &str, how: RemoveContainer) -> ApiResult<()> {
         let container = self.shared.registry.find(id)?;
-        loop {
-            if how.force && settled(&container).await.state.status.has_process() {
-                match kill(&self.shared, &container, signal::KILL).await {
-                    // It ended by itself meanwhile, and may be gone by its own `--rm`.
-                    Err(err) if container.now().state.status.has_process() => return Err(err),
-                    _ => {}
-                }
-            }
-            let (reply, answer) = oneshot::channel();
-            let removed = match send(
-                &container,
-                Command::Remove {
-                    force: how.force,
-                    reply,
-                },
-            ) {
-                Ok(()) => answer.await.unwrap_or_else(|_gone| Err(gone(&container))),
-                Err(err) => Err(err),
-            };
-            match removed {
-                Err(_) if container.now().state.removed => return Ok(()),
-                // Somebody started it between the two.
-                Err(_) if how.force && container.now().state.status.has_process() => {}
-                other => return other,
-            }
-        }
+        ending::remove(&self.shared, &container, id, how).await
     }
 }
 
@@ -177,7 +147,7 @@ pub(super) fn gone(container: &Container) -> ApiError {
 }
 
 /// The container when no start is under way: who ends it must not miss a process that is just being made.
-async fn settled(container: &Container) -> Arc<View> {
+pub(super) async fn settled(container: &Container) -> Arc<View> {
     let mut view = container.view.clone();
     let seen = view
         .wait_for(|view| view.state.status != Status::Starting)
@@ -190,108 +160,6 @@ async fn start(container: &Container) -> ApiResult<()> {
     let (reply, answer) = oneshot::channel();
     send(container, Command::Start { reply })?;
     answer.await.unwrap_or_else(|_gone| Err(gone(container)))
-}
-
-/// Tells the actor that this end is wanted. False: there was no process.
-async fn will_end(container: &Container, then: AfterEnd) -> ApiResult<bool> {
-    let (reply, answer) = oneshot::channel();
-    send(container, Command::EndedByUser { then, reply })?;
-    Ok(answer.await.unwrap_or(false))
-}
-
-/// Waits until the run that was seen as number `exits` has ended.
-async fn ended(container: &Container, exits: u64, limit: Duration) -> bool {
-    let mut view = container.view.clone();
-    let gone = view.wait_for(|view| {
-        view.state.exits > exits || view.state.removed || !view.state.status.has_process()
-    });
-    // A closed channel is a container that is gone.
-    tokio::time::timeout(limit, gone).await.is_ok()
-}
-
-async fn stop(
-    shared: &Shared,
-    container: &Arc<Container>,
-    how: &StopOptions,
-    then: AfterEnd,
-) -> ApiResult<()> {
-    let fixed = container.fixed();
-    let config = &fixed.config;
-    let text = how
-        .signal
-        .as_deref()
-        .filter(|s| !s.is_empty())
-        .unwrap_or(&config.stop_signal);
-    let number = if text.is_empty() {
-        signal::TERM
-    } else {
-        signal::parse(text)?
-    };
-    let seconds = how.timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    let exits = container.now().state.exits;
-    if will_end(container, then).await? {
-        let grace = u64::try_from(seconds).map_or(
-            Duration::from_secs(u64::from(u32::MAX)),
-            Duration::from_secs,
-        );
-        let signalled = deliver(shared, container, number).await;
-        if signalled.is_err() || !ended(container, exits, grace).await {
-            deliver(shared, container, signal::KILL)
-                .await
-                .or_else(|err| {
-                    if container.now().state.status.has_process() {
-                        Err(err)
-                    } else {
-                        Ok(())
-                    }
-                })?;
-            if !ended(container, exits, KILL_DEADLINE).await {
-                return Err(not_gone(container));
-            }
-        }
-    }
-    shared.announce(&container.fixed(), "stop", &[]);
-    Ok(())
-}
-
-fn not_gone(container: &Container) -> ApiError {
-    ApiError::internal(format!(
-        "tried to kill container {}, but did not receive an exit event",
-        container.id()
-    ))
-}
-
-/// One signal, with its event.
-async fn deliver(shared: &Shared, container: &Container, number: u32) -> ApiResult<()> {
-    let view = container.now();
-    let shim = view
-        .shim
-        .as_ref()
-        .ok_or_else(|| not_running(container.id().as_str()))?;
-    shim.kill("", number).await?;
-    let text = number.to_string();
-    shared.announce(&container.fixed(), "kill", &[("signal", text.as_str())]);
-    Ok(())
-}
-
-async fn kill(shared: &Shared, container: &Arc<Container>, number: u32) -> ApiResult<()> {
-    let view = settled(container).await;
-    if !view.state.status.is_running() {
-        return Err(not_running(container.id().as_str()));
-    }
-    // Docker: a signal other than the stop signal and SIGKILL may be handled, so it ends nothing by itself.
-    let stop_signal = &container.fixed().config.stop_signal.clone();
-    let stops = number == signal::KILL
-        || stop_signal.is_empty()
-        || signal::parse(stop_signal).is_ok_and(|stop| stop == number);
-    if stops && !will_end(container, AfterEnd::AsConfigured).await? {
-        return Ok(());
-    }
-    deliver(shared, container, number).await?;
-    if number == signal::KILL && !ended(container, view.state.exits, KILL_DEADLINE).await {
-        return Err(not_gone(container));
-    }
-    Ok(())
 }
 
 /// Registers a wait: the channel remembers what was seen from here on.
@@ -334,6 +202,7 @@ fn reached_by(condition: WaitCondition, state: &State, seen_exits: u64) -> bool 
 async fn attach(
     shared: &Arc<Shared>,
     container: &Arc<Container>,
+    name: &str,
     options: AttachOptions,
 ) -> ApiResult<AttachSession> {
     let fixed = container.fixed();
@@ -344,8 +213,7 @@ async fn attach(
         _ => None,
     };
     if let Some(why) = refused {
-        let id = container.id();
-        return Err(ApiError::conflict(format!("container {id} is {why}")));
+        return Err(ApiError::conflict(format!("container {name} is {why}")));
     }
     let request = AttachRequest {
         exec_id: String::new(),

@@ -175,6 +175,7 @@ impl Fixture {
             let force = RemoveContainer {
                 force: true,
                 volumes: false,
+                link: false,
             };
             self.containers.remove(&container.id, force).await.unwrap();
         }

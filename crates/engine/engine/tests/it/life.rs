@@ -235,6 +235,7 @@ async fn a_forced_removal_ends_what_is_just_being_started() {
         let force = RemoveContainer {
             force: true,
             volumes: false,
+            link: false,
         };
         let (started, removed) = tokio::join!(
             f.containers.start("racer"),
