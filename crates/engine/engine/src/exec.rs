@@ -10,9 +10,13 @@ use havre_api_traits::{
 };
 use havre_engine_types::{ExecCreateRequest, ExecInspect, ExecProcessConfig};
 use havre_shim_proto::attach::AttachRequest;
-use havre_types::{ContainerId, ExecId};
+use havre_types::{ContainerId, ErrorKind, ExecId};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+mod record;
+
+pub(crate) use record::recover;
 
 use crate::container::{Container, View};
 use crate::engine::{Engine, Shared};
@@ -21,6 +25,8 @@ use crate::plan::{self, Inputs, Modes};
 use crate::shim::Shim;
 use crate::state::Status;
 
+/// How long a shim may take to start one.
+const START_DEADLINE: Duration = Duration::from_secs(8);
 /// How long the exit code of one can be asked for; Docker keeps it five to ten minutes.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 
@@ -81,44 +87,43 @@ impl Store {
         (!ids.is_empty()).then_some(ids)
     }
 
-    /// Forgets the processes of containers that are gone, and those that ended long ago.
-    fn prune(&self, exists: impl Fn(&ContainerId) -> bool) {
-        self.lock().retain(|_, exec| {
+    /// Forgets the processes of containers that are gone, and those that ended long ago. Answers whom it forgot.
+    fn prune(&self, exists: impl Fn(&ContainerId) -> bool) -> Vec<Arc<Exec>> {
+        let mut map = self.lock();
+        let forgotten = map.extract_if(|_, exec| {
             let ended = exec.state.borrow().ended;
-            ended.is_none_or(|at| at.elapsed() < REMEMBERED) && exists(&exec.container)
+            !(ended.is_none_or(|at| at.elapsed() < REMEMBERED) && exists(&exec.container))
         });
+        forgotten.map(|(_, exec)| exec).collect()
     }
 }
 
 #[async_trait]
 impl Execs for Engine {
-    async fn create(&self, container: &str, request: ExecCreateRequest) -> ApiResult<ExecId> {
-        let container = self.shared.registry.find(container)?;
-        usable(&container)?;
+    async fn create(&self, name: &str, request: ExecCreateRequest) -> ApiResult<ExecId> {
+        let container = self.shared.registry.find(name)?;
+        usable(&container, name)?;
         if request.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(ApiError::invalid("No exec command specified"));
         }
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(|err| internal("failed to make an id", &err))?;
         let id = ExecId::from_bytes(bytes);
-        self.shared
-            .execs
-            .prune(|container| self.shared.registry.get(container).is_some());
+        let exists = |container: &ContainerId| self.shared.registry.get(container).is_some();
+        let forgotten = self.shared.execs.prune(exists);
         let (shared, owner) = (Arc::clone(&self.shared), Arc::clone(&container));
+        let key = id.clone();
         let planned = tokio::task::spawn_blocking(move || {
-            process(&shared, &owner, &request).map(|process| (request, process))
+            for exec in forgotten {
+                record::remove(&shared.places.bundle(&exec.container), &exec.id);
+            }
+            plan_exec(&shared, &owner, key, request)
         });
-        let (request, process) = planned
+        let exec = planned
             .await
             .map_err(|err| internal("failed to plan the process", &err))??;
-        let command = command_line(&request);
-        let exec = Arc::new(Exec {
-            id: id.clone(),
-            container: container.id().clone(),
-            request,
-            process,
-            state: watch::Sender::new(State::default()),
-        });
+        let exec = Arc::new(exec);
+        let command = command_line(&exec.request);
         self.shared.execs.lock().insert(id.clone(), exec);
         self.announce(&container, &format!("exec_create: {command}"), &id, None);
         Ok(id)
@@ -186,7 +191,7 @@ impl Engine {
             .registry
             .get(&exec.container)
             .ok_or_else(|| crate::error::no_such_container(exec.container.as_str()))?;
-        let view = usable(&container)?;
+        let view = usable(&container, container.id().as_str())?;
         let shim = view
             .shim
             .clone()
@@ -216,10 +221,9 @@ impl Engine {
                 "Error: Exec command {id} {how}"
             )));
         }
-        let run = self
-            .launch_exec(&exec, &container, &shim, start, attach)
-            .await;
-        match run {
+        let launch = self.launch_exec(&exec, &container, &shim, start, attach);
+        let run = tokio::time::timeout(START_DEADLINE, launch).await;
+        match run.unwrap_or_else(|_elapsed| Err(unanswered(&container))) {
             Ok(session) => Ok(session),
             Err(err) => {
                 let code = match crate::container::exit_code_of(&err.message) {
@@ -227,14 +231,24 @@ impl Engine {
                     known => known,
                 };
                 exec.state.send_modify(|state| state.end(code));
-                // The shim may never have known it.
-                shim.delete(exec.id.as_str()).await.ok();
+                self.clear_away(exec, shim);
                 Err(ApiError::new(
                     err.kind,
                     format!("OCI runtime exec failed: {}", err.message),
                 ))
             }
         }
+    }
+
+    /// What is left of a start that failed; the shim may never have known it.
+    fn clear_away(&self, exec: Arc<Exec>, shim: Arc<Shim>) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move {
+            // A shim that answers late may have started it.
+            shim.kill(exec.id.as_str(), crate::signal::KILL).await.ok();
+            shim.delete(exec.id.as_str()).await.ok();
+            write_down(&shared, &exec).await;
+        });
     }
 
     async fn launch_exec(
@@ -316,6 +330,7 @@ impl Engine {
                 () = stopping.cancelled() => return,
             };
             exec.state.send_modify(|state| state.end(code));
+            write_down(&engine.shared, &exec).await;
             engine.announce(&container, "exec_die", &exec.id, Some(code));
             // With its container everything of it is gone.
             shim.delete(exec.id.as_str()).await.ok();
@@ -348,20 +363,72 @@ fn first_size(request: &ExecCreateRequest) -> Option<TerminalSize> {
     })
 }
 
-/// A container that takes exec processes.
-fn usable(container: &Container) -> ApiResult<Arc<View>> {
+/// A container that takes exec processes; `name` is what the answer calls it.
+fn usable(container: &Container, name: &str) -> ApiResult<Arc<View>> {
     let view = container.now();
     match view.state.status {
         Status::Running => Ok(view),
         Status::Restarting => Err(crate::error::is_restarting(container.id().as_str())),
         Status::Paused => Err(ApiError::conflict(format!(
-            "Container {} is paused, unpause the container before exec",
-            container.id()
+            "Container {name} is paused, unpause the container before exec"
         ))),
         Status::Created | Status::Starting | Status::Exited | Status::Removing | Status::Dead => {
             Err(not_running(container.id().as_str()))
         }
     }
+}
+
+fn unanswered(container: &Container) -> ApiError {
+    ApiError::new(
+        ErrorKind::DeadlineExceeded,
+        format!("the shim of container {} does not answer", container.id()),
+    )
+}
+
+/// Records how one ended. Before the shim forgets it.
+async fn write_down(shared: &Arc<Shared>, exec: &Arc<Exec>) {
+    let (bundle, exec) = (shared.places.bundle(&exec.container), Arc::clone(exec));
+    let written = tokio::task::spawn_blocking(move || record::write(&bundle, &exec));
+    if let Ok(Err(err)) = written.await {
+        // With its container, its record is gone too.
+        tracing::debug!(error = %err, "the end of an exec is not written down");
+    }
+}
+
+/// Takes up the exec processes of a container that runs on from an earlier engine.
+pub(crate) fn enter(shared: &Arc<Shared>, container: &Arc<Container>, found: Vec<Arc<Exec>>) {
+    let engine = Engine {
+        shared: Arc::clone(shared),
+    };
+    let shim = container.now().shim.clone();
+    for exec in found {
+        shared
+            .execs
+            .lock()
+            .insert(exec.id.clone(), Arc::clone(&exec));
+        let running = exec.state.borrow().running;
+        if let Some(shim) = shim.as_ref().filter(|_| running) {
+            engine.watch_exec(&exec, container, shim);
+        }
+    }
+}
+
+fn plan_exec(
+    shared: &Shared,
+    container: &Container,
+    id: ExecId,
+    request: ExecCreateRequest,
+) -> ApiResult<Exec> {
+    let exec = Exec {
+        id,
+        container: container.id().clone(),
+        process: process(shared, container, &request)?,
+        request,
+        state: watch::Sender::new(State::default()),
+    };
+    record::write(&shared.places.bundle(container.id()), &exec)
+        .map_err(|err| internal("failed to write the exec down", &err))?;
+    Ok(exec)
 }
 
 /// The process as JSON, planned with the accounts that the container has now.

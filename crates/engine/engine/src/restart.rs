@@ -20,6 +20,17 @@ pub(crate) enum Policy {
     UnlessStopped,
     /// At most so many times; 0 is without limit.
     OnFailure(u32),
+    /// Havre's own: as `on-failure`, and also when its health check finds it unhealthy, which then ends it.
+    OnUnhealthy(u32),
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself or a signal, with this code.
+    Exited(i64),
+    /// It was ended because of its health.
+    Unhealthy,
 }
 
 impl Policy {
@@ -37,13 +48,8 @@ impl Policy {
             "" | "no" => refuse_count(Self::No),
             "always" => refuse_count(Self::Always),
             "unless-stopped" => refuse_count(Self::UnlessStopped),
-            "on-failure" => u32::try_from(retries)
-                .map(Self::OnFailure)
-                .map_err(|_negative| {
-                    ApiError::invalid(
-                        "invalid restart policy: maximum retry count cannot be negative",
-                    )
-                }),
+            "on-failure" => count(retries).map(Self::OnFailure),
+            "on-unhealthy" => count(retries).map(Self::OnUnhealthy),
             other => Err(ApiError::invalid(format!(
                 "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
             ))),
@@ -51,23 +57,36 @@ impl Policy {
     }
 
     /// A container that ended by itself is started again.
-    pub(crate) fn after_exit(self, code: i64, restarts: u32) -> bool {
+    pub(crate) fn after_exit(self, end: End, restarts: u32) -> bool {
         match self {
             Self::No => false,
             Self::Always | Self::UnlessStopped => true,
-            Self::OnFailure(max) => code != 0 && (max == 0 || restarts < max),
+            Self::OnFailure(max) | Self::OnUnhealthy(max) => {
+                end != End::Exited(0) && (max == 0 || restarts < max)
+            }
         }
+    }
+
+    /// A container that became unhealthy is ended to be started again. One that may not be started any more goes on.
+    pub(crate) fn ends_unhealthy(self, restarts: u32) -> bool {
+        matches!(self, Self::OnUnhealthy(_)) && self.after_exit(End::Unhealthy, restarts)
     }
 
     /// A container that is found ended when the engine starts is started again.
     pub(crate) fn at_boot(self, code: i64, restarts: u32, stopped_by_user: bool) -> bool {
         match self {
             Self::Always => true,
-            Self::No | Self::UnlessStopped | Self::OnFailure(_) => {
-                !stopped_by_user && self.after_exit(code, restarts)
+            Self::No | Self::UnlessStopped | Self::OnFailure(_) | Self::OnUnhealthy(_) => {
+                !stopped_by_user && self.after_exit(End::Exited(code), restarts)
             }
         }
     }
+}
+
+fn count(retries: i64) -> Result<u32, ApiError> {
+    u32::try_from(retries).map_err(|_negative| {
+        ApiError::invalid("invalid restart policy: maximum retry count cannot be negative")
+    })
 }
 
 /// The delays of one container.
@@ -98,15 +117,28 @@ mod tests {
         let always = Policy::parse("always", 0).unwrap();
         let unless = Policy::parse("unless-stopped", 0).unwrap();
         let twice = Policy::parse("on-failure", 2).unwrap();
-        assert!(!never.after_exit(1, 0));
-        assert!(always.after_exit(0, 99) && unless.after_exit(0, 99));
-        assert!(twice.after_exit(1, 1) && !twice.after_exit(1, 2) && !twice.after_exit(0, 0));
-        assert!(Policy::OnFailure(0).after_exit(1, 1000));
+        let (good, bad) = (End::Exited(0), End::Exited(1));
+        assert!(!never.after_exit(bad, 0));
+        assert!(always.after_exit(good, 99) && unless.after_exit(good, 99));
+        assert!(
+            twice.after_exit(bad, 1) && !twice.after_exit(bad, 2) && !twice.after_exit(good, 0)
+        );
+        assert!(Policy::OnFailure(0).after_exit(bad, 1000));
         assert!(
             always.at_boot(0, 0, true),
             "always comes back with the engine"
         );
         assert!(!unless.at_boot(0, 0, true) && unless.at_boot(0, 0, false));
+    }
+
+    #[test]
+    fn an_unhealthy_container_is_ended_only_to_be_started_again() {
+        let twice = Policy::parse("on-unhealthy", 2).unwrap();
+        assert!(twice.ends_unhealthy(1) && !twice.ends_unhealthy(2));
+        assert!(twice.after_exit(End::Exited(1), 0) && !twice.after_exit(End::Exited(0), 0));
+        assert!(twice.after_exit(End::Unhealthy, 0) && !twice.after_exit(End::Unhealthy, 2));
+        assert!(!Policy::Always.ends_unhealthy(0) && !Policy::OnFailure(0).ends_unhealthy(0));
+        assert!(twice.at_boot(255, 0, false) && !twice.at_boot(255, 0, true));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::container::{Beginning, Exit, KIND, Record, spawn_actor};
 use crate::engine::{OpenError, Shared};
+use crate::exec::Exec;
 use crate::shim::Shim;
 use crate::state::Status;
 
@@ -92,6 +93,7 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
             pid,
             started,
             paused,
+            execs,
         } => {
             if record.state.pid != pid || !record.state.status.is_live() {
                 // A start that was not written down any more.
@@ -104,7 +106,9 @@ fn enter(shared: &Arc<Shared>, mut record: Record, found: Found) {
                 Status::Running
             };
             record.state.pid = pid;
-            Beginning::Running(shim)
+            let container = spawn_actor(shared, record, Beginning::Running(shim));
+            crate::exec::enter(shared, &container, execs);
+            return;
         }
         Found::Ended(exit) => {
             if !record.state.status.is_live() {
@@ -162,6 +166,7 @@ enum Found {
         pid: u32,
         started: Timestamp,
         paused: bool,
+        execs: Vec<Arc<Exec>>,
     },
     Ended(Exit),
     Nothing,
@@ -199,11 +204,12 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
         return left_behind(record, bundle);
     };
     let shim = Arc::new(shim);
-    match tokio::time::timeout(ANSWER, shim.state()).await {
+    match tokio::time::timeout(ANSWER, shim.state("")).await {
         Ok(Ok(state)) => {
             let status = TaskStatus::try_from(state.status).unwrap_or(TaskStatus::Unknown);
             match status {
                 TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => Found::Running {
+                    execs: crate::exec::recover(id, bundle, &shim).await,
                     shim,
                     pid: state.pid,
                     started: started_at(bundle),
@@ -230,6 +236,7 @@ async fn examine_bundle(record: &Record, id: &ContainerId, bundle: &Path) -> Fou
         Err(_elapsed) => {
             tracing::warn!(container = %id, "shim does not answer");
             Found::Running {
+                execs: Vec::new(),
                 shim,
                 pid: record.state.pid,
                 started: started_at(bundle),

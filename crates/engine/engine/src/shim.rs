@@ -251,7 +251,9 @@ impl Shim {
             .map(|_| ());
         match sent {
             Err(err)
-                if signal == crate::signal::KILL && err.kind == ErrorKind::DeadlineExceeded =>
+                if signal == crate::signal::KILL
+                    && exec.is_empty()
+                    && err.kind == ErrorKind::DeadlineExceeded =>
             {
                 tracing::warn!(container = %self.id, "shim does not answer and is killed with its container");
                 self.process.kill();
@@ -261,10 +263,10 @@ impl Shim {
         }
     }
 
-    pub(crate) async fn state(&self) -> ApiResult<StateResponse> {
+    pub(crate) async fn state(&self, exec: &str) -> ApiResult<StateResponse> {
         self.call(&StateRequest {
             id: self.id.to_string(),
-            exec_id: String::new(),
+            exec_id: exec.to_owned(),
         })
         .await
     }

@@ -80,6 +80,8 @@ pub(super) struct Actor {
     pub(super) restart_at: Option<Instant>,
     /// Stopped or killed by the user: this exit is final.
     pub(super) no_restart: bool,
+    /// It is being ended for its health, to be started again.
+    pub(super) unhealthy: bool,
     /// The next end does not remove it.
     pub(super) keep: bool,
     /// The end of the former run's shim and bundle.
@@ -132,6 +134,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         restart_at: None,
         // The former engine may have been asked to end it and not have seen the end.
         no_restart: record.state.stopped_by_user && policy != Policy::Always,
+        unhealthy: false,
         keep: false,
         cleanup: None,
         state: record.state,
@@ -250,6 +253,7 @@ impl Actor {
                 .at_boot(code, self.state.restart_count, self.state.stopped_by_user)
         {
             self.state.status = Status::Restarting;
+            self.state.restart_count = 0;
             self.restart_at = Some(Instant::now());
         } else if self.state.status != Status::Created && self.state.status != Status::Dead {
             self.state.status = Status::Exited;
@@ -258,7 +262,6 @@ impl Actor {
     }
 
     async fn restart(&mut self) {
-        self.state.restart_count += 1;
         if let Err(err) = self.start(false).await {
             tracing::warn!(container = %self.fixed.id, error = %err.message, "restart failed");
         }

@@ -7,6 +7,7 @@ use havre_engine_types::{Health, HostConfig};
 use oci_spec::runtime::LinuxResources;
 
 use super::actor::Actor;
+use super::ending;
 use super::record::Fixed;
 use crate::error::{internal, not_running};
 use crate::restart::Policy;
@@ -166,5 +167,31 @@ impl Actor {
             self.shared.announce(&self.fixed, &action, &[]);
             drop(self.save());
         }
+        self.end_when_unhealthy();
+    }
+
+    /// `--restart on-unhealthy`: ends it as `stop` would; its end then starts it again.
+    fn end_when_unhealthy(&mut self) {
+        let is_unhealthy = self
+            .state
+            .health
+            .as_ref()
+            .is_some_and(|health| health.status == "unhealthy");
+        if !is_unhealthy
+            || self.unhealthy
+            || self.no_restart
+            || self.state.status != Status::Running
+            || !self.policy.ends_unhealthy(self.state.restart_count)
+        {
+            return;
+        }
+        self.unhealthy = true;
+        let (shared, container) = (Arc::clone(&self.shared), Arc::clone(&self.container));
+        let exits = self.state.exits;
+        self.shared.tasks.spawn(async move {
+            if let Err(err) = ending::end_softly(&shared, &container, exits).await {
+                tracing::warn!(container = %container.id(), error = %err.message, "an unhealthy container does not end");
+            }
+        });
     }
 }

@@ -47,6 +47,27 @@ pub(super) async fn stop(
     how: &StopOptions,
     then: AfterEnd,
 ) -> ApiResult<()> {
+    let (number, grace) = manner(container, how)?;
+    let exits = container.now().state.exits;
+    if will_end(container, then).await? {
+        end(shared, container, number, exits, grace).await?;
+    }
+    shared.announce(&container.fixed(), "stop", &[]);
+    Ok(())
+}
+
+/// Ends the run that was seen as number `exits` as a stop without options does, and without being asked by a user.
+pub(super) async fn end_softly(
+    shared: &Shared,
+    container: &Arc<Container>,
+    exits: u64,
+) -> ApiResult<()> {
+    let (number, grace) = manner(container, &StopOptions::default())?;
+    end(shared, container, number, exits, grace).await
+}
+
+/// The first signal, and how long to wait after it.
+fn manner(container: &Container, how: &StopOptions) -> ApiResult<(u32, Duration)> {
     let fixed = container.fixed();
     let config = &fixed.config;
     let text = how
@@ -60,20 +81,15 @@ pub(super) async fn stop(
         signal::parse(text)?
     };
     let seconds = how.timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    let exits = container.now().state.exits;
-    if will_end(container, then).await? {
-        let grace = u64::try_from(seconds).map_or(
-            Duration::from_secs(u64::from(u32::MAX)),
-            Duration::from_secs,
-        );
-        end(shared, container, number, exits, grace).await?;
-    }
-    shared.announce(&container.fixed(), "stop", &[]);
-    Ok(())
+    let grace = u64::try_from(seconds).map_or(
+        Duration::from_secs(u64::from(u32::MAX)),
+        Duration::from_secs,
+    );
+    Ok((number, grace))
 }
 
 /// The first signal, patience, and SIGKILL.
-pub(super) async fn end(
+async fn end(
     shared: &Shared,
     container: &Arc<Container>,
     number: u32,

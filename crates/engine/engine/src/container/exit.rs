@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::actor::{Actor, Command};
 use super::record::Exit;
+use crate::restart::End;
 use crate::restore::end_group;
 use crate::shim::Shim;
 use crate::state::{Event, Status, Step, step};
@@ -40,11 +41,14 @@ impl Actor {
             .started
             .take()
             .map_or(Duration::ZERO, |at| at.elapsed());
+        let end = if std::mem::take(&mut self.unhealthy) {
+            End::Unhealthy
+        } else {
+            End::Exited(exit.exit_status)
+        };
         let again = !self.no_restart
             && !self.shared.stopping.is_cancelled()
-            && self
-                .policy
-                .after_exit(exit.exit_status, self.state.restart_count);
+            && self.policy.after_exit(end, self.state.restart_count);
         let event = if again {
             Event::EndedWillRestart
         } else {
@@ -74,6 +78,7 @@ impl Actor {
             ],
         );
         if again {
+            self.state.restart_count += 1;
             self.restart_at = Some(Instant::now() + self.back_off.next(ran));
         }
         self.publish();

@@ -32,7 +32,10 @@ impl Lifecycle for Engine {
             return Err(ApiError::invalid("Neither old nor new names may be empty"));
         }
         let container = self.shared.registry.find(id)?;
-        let name = names::check(name.trim()).map_err(|err| {
+        // Docker puts the slash before the name, and only then looks at it.
+        let wanted = name.trim();
+        let whole = format!("/{}", wanted.strip_prefix('/').unwrap_or(wanted));
+        let name = names::check(&whole).map_err(|err| {
             let text = format!("Error when allocating new name: {}", err.message);
             ApiError::new(err.kind, text)
         })?;

@@ -7,6 +7,7 @@ use havre_engine_types::{ContainerConfig, Health, HostConfig};
 use havre_types::{ContainerId, ImageId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::log;
 use crate::state::Status;
 
 /// Kind of the documents in the metadata store.
@@ -166,7 +167,7 @@ impl Places {
 
     /// What `docker logs` reads, with this driver.
     pub(crate) fn log(&self, id: &ContainerId, driver: &str) -> PathBuf {
-        crate::plan::log::file(&self.data(id), id, driver)
+        log::file(&self.data(id), id, driver)
     }
 }
 
