@@ -189,6 +189,24 @@ impl Root {
         Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
     }
 
+    /// Where `path` leads when all symbolic links in it are followed, as a path below the root. From
+    /// the first component on that does not exist, it stays as it is written. What others rename
+    /// meanwhile may make the answer wrong, but open it and you are still inside.
+    pub fn follow(&self, path: &Path) -> io::Result<PathBuf> {
+        walk::follow(path, |link| match self.read_link(link) {
+            Ok(target) => Ok(Some(target)),
+            // Something else, or nothing (man 2 readlink).
+            Err(error)
+                if error.raw_os_error() == Some(libc::EINVAL)
+                    || error.kind() == io::ErrorKind::NotFound
+                    || error.kind() == io::ErrorKind::NotADirectory =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        })
+    }
+
     /// Removes one file, link or empty directory.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;

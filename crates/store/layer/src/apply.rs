@@ -69,6 +69,21 @@ pub struct ApplyOptions {
     /// Whether a hard link to a file that is not there may wait for the parents
     /// ([`Applied::fixups`]) or is an error.
     pub defer_links: bool,
+    /// What is there already.
+    pub existing: Existing,
+    /// The owner of everything, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// What an archive may do to what its directory held before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// An entry replaces whatever has its name, and one for the root changes the root.
+    Replace,
+    /// As `Replace`, but the root keeps its owner, mode and times.
+    ReplaceBelow,
+    /// As `ReplaceBelow`, but no directory is replaced by something else, nor the other way round.
+    KeepKinds,
 }
 
 impl ApplyOptions {
@@ -79,6 +94,8 @@ impl ApplyOptions {
             whiteouts: Whiteouts::Overlay,
             limits: Limits::default(),
             defer_links: true,
+            existing: Existing::Replace,
+            owner: None,
         }
     }
 
@@ -89,6 +106,18 @@ impl ApplyOptions {
             whiteouts: Whiteouts::Remove,
             limits: Limits::default(),
             defer_links: false,
+            existing: Existing::Replace,
+            owner: None,
+        }
+    }
+
+    /// For an archive that is unpacked where there are files already.
+    #[must_use]
+    pub fn onto(existing: Existing, owner: Option<(u32, u32)>) -> Self {
+        Self {
+            existing,
+            owner,
+            ..Self::archive()
         }
     }
 
@@ -99,6 +128,8 @@ impl ApplyOptions {
             whiteouts: Whiteouts::Ordinary,
             limits: Limits::default(),
             defer_links: false,
+            existing: Existing::Replace,
+            owner: None,
         }
     }
 }
@@ -130,9 +161,7 @@ pub fn apply<R: Read + Send>(
     let (unpacked, summary) = pipe::run(source, &options.limits, |chunks| {
         let mut reader = TarReader::new(chunks);
         let mut unpacker = Unpacker::new(root.as_fd(), options)?;
-        while let Some(entry) = reader.next_entry()? {
-            unpacker.entry(&entry, &mut reader)?;
-        }
+        unpacker.all(&mut reader)?;
         let offset = reader.offset();
         let unpacked = unpacker.finish()?;
         // Padding after the end mark belongs to the digest.
@@ -154,4 +183,18 @@ pub fn apply<R: Read + Send>(
         fixups: unpacked.fixups,
         skipped_xattrs: unpacked.skipped_xattrs,
     })
+}
+
+/// Unpacks `source`, compressed or not, into a directory in which others may be at work. As [`apply`],
+/// but nothing is hashed and no thread is started, and what follows the archive's end is not read.
+/// The number of its entries.
+pub fn extract<R: Read>(source: R, root: &Root, options: &ApplyOptions) -> Result<u64, ApplyError> {
+    let mut reader = TarReader::new(pipe::Limited::new(source, &options.limits)?);
+    let mut unpacker = Unpacker::new(root.as_fd(), options)?;
+    let unpacked = unpacker
+        .all(&mut reader)
+        .and_then(|()| unpacker.finish().map(|unpacked| unpacked.entries));
+    // A limit or a broken stream is the cause, whatever the unpacker made of the early end.
+    reader.into_inner().verdict()?;
+    unpacked
 }

@@ -55,6 +55,10 @@ pub enum EntryProblem {
     WhiteoutDevice,
     #[error("its {field} {value} is out of range")]
     Range { field: &'static str, value: u64 },
+    #[error("it would replace a directory by something else")]
+    OverDirectory,
+    #[error("it would replace something else by a directory")]
+    OverOther,
     #[error("its size {size} is above the limit of {limit} bytes")]
     TooLarge { size: u64, limit: u64 },
 }

@@ -5,11 +5,14 @@
 
 mod compare;
 mod node;
+mod path;
 mod walk;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Write;
-use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use havre_sys::fsroot::Root;
 
@@ -33,6 +36,8 @@ pub struct ExportOptions {
     pub depth: usize,
     /// A file with at least this many bytes of holes is written as a sparse one.
     pub sparse_from: u64,
+    /// Paths of changes that are left out with all below them.
+    pub omit: BTreeSet<PathBuf>,
 }
 
 impl Default for ExportOptions {
@@ -41,6 +46,7 @@ impl Default for ExportOptions {
             times: Times::Seconds,
             depth: 1024,
             sparse_from: 16 << 20,
+            omit: BTreeSet::new(),
         }
     }
 }
@@ -103,18 +109,49 @@ pub fn export_diff<W: Write>(
     options: &ExportOptions,
 ) -> Result<(W, Exported), ExportError> {
     let mut sink = Sink::new(TarWriter::new(sink), options);
-    compare::diff(base, new, options.depth, &mut |difference| {
+    let like = compare::Like {
+        depth: options.depth,
+        omit: &options.omit,
+        directory_times: true,
+    };
+    compare::diff(base, new, like, &mut |difference| {
         sink.difference(&difference)
     })?;
     sink.finish()
 }
 
+/// Writes the file or directory at `base` in `dir`, with all below it, as it shows through the mounts,
+/// under `name` instead of its own. File systems that the kernel makes up (`/proc`, `/sys`) show as
+/// empty directories. The last part of `name` of anything but a directory must be `base`.
+pub fn export_path<W: Write>(
+    dir: BorrowedFd<'_>,
+    base: &OsStr,
+    name: &Path,
+    sink: W,
+    options: &ExportOptions,
+) -> Result<(W, Exported), ExportError> {
+    let mut sink = Sink::new(TarWriter::new(sink), options);
+    path::write(dir, base, name, &mut sink)?;
+    sink.finish()
+}
+
+pub use path::is_virtual;
+
 /// Lists what differs between two trees, sorted by path; a directory in which something differs is
-/// listed as modified.
-pub fn changes(base: &Stack, new: &Stack) -> Result<Vec<Change>, ExportError> {
+/// listed as modified, one with another time only is not. Paths in `omit`, and all below them, are
+/// left out.
+pub fn changes(
+    base: &Stack,
+    new: &Stack,
+    omit: &BTreeSet<PathBuf>,
+) -> Result<Vec<Change>, ExportError> {
     let mut found = Vec::new();
-    let depth = ExportOptions::default().depth;
-    compare::diff(base, new, depth, &mut |difference| {
+    let like = compare::Like {
+        depth: ExportOptions::default().depth,
+        omit,
+        directory_times: false,
+    };
+    compare::diff(base, new, like, &mut |difference| {
         found.push(difference.change());
         Ok(())
     })?;

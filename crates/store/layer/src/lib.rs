@@ -17,12 +17,12 @@ mod reader;
 mod stack;
 mod writer;
 
-pub use crate::apply::{Applied, ApplyOptions, Limits, Whiteouts, apply};
+pub use crate::apply::{Applied, ApplyOptions, Existing, Limits, Whiteouts, apply, extract};
 pub use crate::decompress::{Compression, Decompressor, decompress};
 pub use crate::error::{ApplyError, EntryProblem, ExportError, TarError};
 pub use crate::export::{
     Change, ChangeKind, ExportOptions, Exported, Times, changes, export_changes, export_diff,
-    export_tree,
+    export_path, export_tree, is_virtual,
 };
 pub use crate::fixup::{DeferredLink, Fixups, fix_up};
 pub use crate::flatten::flatten;

@@ -10,7 +10,7 @@ use havre_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::apply::Limits;
-use crate::decompress::decompress;
+use crate::decompress::{Decompressor, decompress};
 use crate::error::ApplyError;
 
 const CHUNK: usize = 512 * 1024;
@@ -170,6 +170,108 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+/// The decompressed stream within its limits, without threads. Where one is passed, or the source
+/// fails, the stream ends, and [`Limited::verdict`] says why.
+#[derive(Debug)]
+pub(crate) struct Limited<R: Read> {
+    decoder: Decompressor<Counted<R>>,
+    taken: Arc<AtomicU64>,
+    limits: Limits,
+    size: u64,
+    buffer: Vec<u8>,
+    filled: usize,
+    position: usize,
+    failure: Option<ApplyError>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl<R: Read> Limited<R> {
+    pub(crate) fn new(source: R, limits: &Limits) -> Result<Self, ApplyError> {
+        let taken = Arc::new(AtomicU64::new(0));
+        let counted = Counted {
+            inner: source,
+            count: Arc::clone(&taken),
+        };
+        let decoder = decompress(counted).map_err(|source| ApplyError::Decompress { source })?;
+        Ok(Self {
+            decoder,
+            taken,
+            limits: limits.clone(),
+            size: 0,
+            buffer: vec![0; CHUNK],
+            filled: 0,
+            position: 0,
+            failure: None,
+        })
+    }
+
+    pub(crate) fn verdict(self) -> Result<(), ApplyError> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    fn refill(&mut self) {
+        self.position = 0;
+        self.filled = 0;
+        if self.failure.is_some() {
+            return;
+        }
+        let filled = loop {
+            match self.decoder.read(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match filled {
+            Ok(filled) => {
+                self.filled = filled;
+                self.size += filled as u64;
+                let taken = self.taken.load(Ordering::Relaxed);
+                self.failure = check_size(self.size, taken, &self.limits).err();
+            }
+            Err(source) => self.failure = Some(ApplyError::Decompress { source }),
+        }
+        if self.failure.is_some() {
+            self.filled = 0;
+        }
+    }
+}
+
+impl<R: Read> BufRead for Limited<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position >= self.filled {
+            self.refill();
+        }
+        Ok(&self.buffer[self.position..self.filled])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position += amount;
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.fill_buf()?;
+        let count = buffer.len().min(out.len());
+        out[..count].copy_from_slice(&buffer[..count]);
+        self.consume(count);
+        Ok(count)
+    }
 }
 
 impl BufRead for Chunks {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
 use havre_sys::fsroot::Root;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use crate::overlay;
@@ -122,7 +122,12 @@ impl Level {
                 }
                 break;
             }
-            let opened = open_dir(dir.as_fd(), name)?;
+            let opened = match open_dir(dir.as_fd(), name) {
+                Ok(opened) => opened,
+                // Gone, or something else by now.
+                Err(error) if has_moved(&error) => continue,
+                Err(error) => return Err(error),
+            };
             let opaque = overlay::is_opaque(&opened)?;
             merged.push(opened);
             shown.get_or_insert(stat);
@@ -131,6 +136,20 @@ impl Level {
             }
         }
         Ok(shown.map(|stat| Child::Directory(Self { dirs: merged }, stat)))
+    }
+
+    /// Whether the same directories merge into both.
+    pub(crate) fn is_same(&self, other: &Self) -> io::Result<bool> {
+        if self.dirs.len() != other.dirs.len() {
+            return Ok(false);
+        }
+        for (one, two) in self.dirs.iter().zip(&other.dirs) {
+            let (one, two) = (fstat(one)?, fstat(two)?);
+            if (one.st_dev, one.st_ino) != (two.st_dev, two.st_ino) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The names that show, sorted by their bytes.
@@ -165,6 +184,14 @@ impl Level {
 pub(crate) fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?)
+}
+
+/// What a lookup says of a name that was a directory a moment ago.
+pub(crate) fn has_moved(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
+        .iter()
+        .any(|moved| errno == Some(moved.raw_os_error()))
 }
 
 /// The entries of one directory, without `.` and `..`, in no order.

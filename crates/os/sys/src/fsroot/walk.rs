@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
@@ -91,6 +91,38 @@ pub(super) fn make(
         (Last::Directory, Some(fd)) => Ok(fd),
         (Last::Directory, None) => Ok(root.try_clone_to_owned()?),
     }
+}
+
+/// Follows the links of `path`, of which `read` gives the targets.
+pub(super) fn follow(
+    path: &Path,
+    read: impl Fn(&Path) -> io::Result<Option<PathBuf>>,
+) -> io::Result<PathBuf> {
+    let mut reached = PathBuf::from("/");
+    let mut todo: VecDeque<OsString> = VecDeque::new();
+    prepend(&mut todo, path);
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        if name == ".." {
+            reached.pop();
+            continue;
+        }
+        reached.push(&name);
+        let Some(target) = read(&reached)? else {
+            continue;
+        };
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        if target.is_absolute() {
+            reached = PathBuf::from("/");
+        } else {
+            reached.pop();
+        }
+        prepend(&mut todo, &target);
+    }
+    Ok(reached)
 }
 
 fn open_or_make(dir: BorrowedFd<'_>, name: &OsStr, file: bool, mode: Mode) -> io::Result<OwnedFd> {

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use havre_sys::fsroot::remove_tree;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, fstat, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat,
-    openat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fsetxattr, fstat, futimens, linkat, lsetxattr, makedev, mkdirat,
+    mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -197,15 +197,40 @@ pub(super) fn node(
         Kind::Fifo => make(FileType::Fifo, 0),
         Kind::File | Kind::Directory | Kind::HardLink { .. } => Err(Errno::INVAL),
     })?;
+    // Held by descriptor from here on: a container may be at work in the directory, and what has the
+    // name by now need not be what was made.
+    let made = openat(
+        dir,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    if !is_made_of(&fstat(&made)?, entry) {
+        return Err(io::Error::other(
+            "something else took its place while it was made",
+        ));
+    }
     if owner.needs_change(entry) {
         let (uid, gid) = ids(entry);
-        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        chownat(&made, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
     }
     if !matches!(entry.kind, Kind::Symlink { .. }) {
-        // Not a link: it was made just now, in a directory that nobody else writes to.
-        chmodat(dir, name, mode, AtFlags::empty())?;
+        let link = format!("/proc/thread-self/fd/{}", made.as_raw_fd());
+        chmodat(rustix::fs::CWD, link, mode, AtFlags::empty())?;
     }
     Ok(replaced)
+}
+
+/// Whether a file is of the kind that the entry asked for, and has one name only.
+fn is_made_of(stat: &Stat, entry: &Entry) -> bool {
+    let (kind, device) = match entry.kind {
+        Kind::Symlink { .. } => (FileType::Symlink, 0),
+        Kind::Character { major, minor } => (FileType::CharacterDevice, makedev(major, minor)),
+        Kind::Block { major, minor } => (FileType::BlockDevice, makedev(major, minor)),
+        Kind::Fifo => (FileType::Fifo, 0),
+        Kind::File | Kind::Directory | Kind::HardLink { .. } => return false,
+    };
+    FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == device && stat.st_nlink == 1
 }
 
 /// Owner, mode and attributes of an open file or directory.

@@ -25,6 +25,8 @@ pub(super) struct Dirs {
     /// Directories that no entry has described so far.
     made: BTreeSet<PathBuf>,
     root_made: bool,
+    /// Whether a file in the way of a directory makes room for it, as in layers.
+    clears: bool,
 }
 
 /// How a directory was reached.
@@ -44,7 +46,7 @@ impl Reached<'_> {
 }
 
 impl Dirs {
-    pub(super) fn new(root: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(super) fn new(root: BorrowedFd<'_>, clears: bool) -> io::Result<Self> {
         // Opened for reading, not as a mere reference: attributes are set through it.
         let root = crate::stack::open_dir(root, OsStr::new("."))?;
         Ok(Self {
@@ -52,6 +54,7 @@ impl Dirs {
             chain: Vec::new(),
             made: BTreeSet::new(),
             root_made: true,
+            clears,
         })
     }
 
@@ -107,7 +110,9 @@ impl Dirs {
                     };
                     open_plain(here, name)?
                 }
-                Err(Errno::LOOP | Errno::NOTDIR) if !replace_whiteout(here, name)? => {
+                Err(Errno::LOOP | Errno::NOTDIR)
+                    if !self.clears || !replace_whiteout(here, name)? =>
+                {
                     return self.through_link(names).map(Reached::Opened);
                 }
                 Err(Errno::LOOP | Errno::NOTDIR) => open_plain(here, name)?,
@@ -170,7 +175,9 @@ impl Dirs {
     }
 
     fn through_link(&mut self, names: &[&OsStr]) -> io::Result<OwnedFd> {
-        self.clear_way(names)?;
+        if self.clears {
+            self.clear_way(names)?;
+        }
         let path: PathBuf = names.iter().collect();
         drop(self.root.mkdir_all(&path, Mode::from_raw_mode(0o755))?);
         self.root

@@ -7,12 +7,13 @@ use std::io::{self, BufRead};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, OFlags, statat};
+use rustix::fs::{AtFlags, FileType, OFlags, statat};
+use rustix::io::Errno;
 
 use crate::apply::create::{self, Owner};
 use crate::apply::dirs::{Dirs, Reached};
 use crate::apply::path::Clean;
-use crate::apply::{ApplyOptions, Whiteouts};
+use crate::apply::{ApplyOptions, Existing, Whiteouts};
 use crate::error::{ApplyError, EntryProblem, shown};
 use crate::fixup::{DeferredLink, Fixups};
 use crate::header::{Entry, Kind, Mtime};
@@ -50,7 +51,7 @@ impl<'a> Unpacker<'a> {
             name: "/".to_owned(),
             source,
         };
-        let dirs = Dirs::new(root).map_err(created)?;
+        let dirs = Dirs::new(root, options.whiteouts != Whiteouts::Ordinary).map_err(created)?;
         let owner = Owner::detect(dirs.root(), options.whiteouts).map_err(created)?;
         Ok(Self {
             options,
@@ -65,7 +66,18 @@ impl<'a> Unpacker<'a> {
         })
     }
 
-    pub(super) fn entry<R: BufRead>(
+    /// Everything that is in the archive.
+    pub(super) fn all<R: BufRead>(&mut self, reader: &mut TarReader<R>) -> Result<(), ApplyError> {
+        while let Some(mut entry) = reader.next_entry()? {
+            if let Some((uid, gid)) = self.options.owner {
+                (entry.uid, entry.gid) = (uid.into(), gid.into());
+            }
+            self.entry(&entry, reader)?;
+        }
+        Ok(())
+    }
+
+    fn entry<R: BufRead>(
         &mut self,
         entry: &Entry,
         reader: &mut TarReader<R>,
@@ -94,6 +106,11 @@ impl<'a> Unpacker<'a> {
             && let Some(whiteout) = self.whiteout(parents, name)
         {
             return whiteout.map_err(created)?.map_err(refused);
+        }
+        if self.options.existing == Existing::KeepKinds {
+            self.check_kind(entry, parents, name)
+                .map_err(created)?
+                .map_err(refused)?;
         }
         if !self.links.is_empty() {
             self.links.remove(&clean.to_path());
@@ -167,6 +184,9 @@ impl<'a> Unpacker<'a> {
             });
         }
         self.dirs.root_is_explicit();
+        if self.options.existing != Existing::Replace {
+            return Ok(());
+        }
         self.owner.note(entry);
         create::metadata(self.dirs.root(), entry, Owner::Always, &mut self.skipped).map_err(
             |source| ApplyError::Create {
@@ -269,6 +289,28 @@ impl<'a> Unpacker<'a> {
         let replaced = create::hard_link(existing.as_fd(), target_name, reached.fd(), name)?;
         self.settle(replaced);
         Ok(Ok(()))
+    }
+
+    /// Whether the entry may stand where something has its name; the outer error is the system's.
+    fn check_kind(
+        &self,
+        entry: &Entry,
+        parents: &[&OsStr],
+        name: &OsStr,
+    ) -> io::Result<Result<(), EntryProblem>> {
+        let Some(dir) = self.dirs.find(parents)? else {
+            return Ok(Ok(()));
+        };
+        let is_directory = match statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            Err(Errno::NOENT) => return Ok(Ok(())),
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(match (is_directory, entry.kind == Kind::Directory) {
+            (true, false) => Err(EntryProblem::OverDirectory),
+            (false, true) => Err(EntryProblem::OverOther),
+            (true, true) | (false, false) => Ok(()),
+        })
     }
 
     /// After a directory was replaced, kept descriptors may be of directories that are gone.

@@ -1,7 +1,7 @@
 //! The differences between two trees. Files are compared by metadata first and by content only where
 //! size and modification time agree but the inode does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -49,6 +49,15 @@ impl Difference<'_> {
 
 type Report<'a> = &'a mut dyn FnMut(Difference<'_>) -> Result<(), ExportError>;
 
+/// How trees are compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Like<'a> {
+    pub(super) depth: usize,
+    pub(super) omit: &'a BTreeSet<PathBuf>,
+    /// Whether a directory with another time differs.
+    pub(super) directory_times: bool,
+}
+
 struct Frame {
     /// Missing below a directory that is new.
     base: Option<Level>,
@@ -60,7 +69,7 @@ struct Frame {
 pub(super) fn diff(
     base: &Stack,
     new: &Stack,
-    depth: usize,
+    like: Like<'_>,
     report: Report<'_>,
 ) -> Result<(), ExportError> {
     let root = |stack: &Stack| {
@@ -80,13 +89,16 @@ pub(super) fn diff(
             continue;
         };
         let path = top.path.join(&name);
-        if let Some(next) = step(top, &name, &path, report)? {
+        if like.omit.contains(&path) {
+            continue;
+        }
+        if let Some(next) = step(top, &name, &path, like, report)? {
             frames.push(next);
         }
-        if frames.len() > depth {
+        if frames.len() > like.depth {
             return Err(ExportError::TooDeep {
                 name: name_of(&path),
-                limit: depth,
+                limit: like.depth,
             });
         }
     }
@@ -114,6 +126,7 @@ fn step(
     top: &Frame,
     name: &OsStr,
     path: &Path,
+    like: Like<'_>,
     report: Report<'_>,
 ) -> Result<Option<Frame>, ExportError> {
     let read = |source| read_error(path, source);
@@ -134,8 +147,15 @@ fn step(
                 return Ok(None);
             };
             let base = match old {
+                // The same directories merge into both: so does all below them.
+                Some(Child::Directory(base, base_stat))
+                    if (base_stat.st_dev, base_stat.st_ino) == (stat.st_dev, stat.st_ino)
+                        && base.is_same(&level).map_err(read)? =>
+                {
+                    return Ok(None);
+                }
                 Some(Child::Directory(base, base_stat)) => {
-                    if !same_directory(&base, &base_stat, dir, &stat).map_err(read)? {
+                    if !same_directory((&base, base_stat), dir, &stat, like).map_err(read)? {
                         report(Difference::Directory {
                             path,
                             dir,
@@ -197,18 +217,21 @@ fn same_metadata(old: &Stat, new: &Stat) -> bool {
 }
 
 fn same_directory(
-    base: &Level,
-    base_stat: &Stat,
+    (base, mut base_stat): (&Level, Stat),
     dir: BorrowedFd<'_>,
     stat: &Stat,
+    like: Like<'_>,
 ) -> io::Result<bool> {
+    if !like.directory_times {
+        (base_stat.st_mtime, base_stat.st_mtime_nsec) = (stat.st_mtime, stat.st_mtime_nsec);
+    }
     let Some(base) = base.top() else {
         return Ok(false);
     };
     if (base_stat.st_dev, base_stat.st_ino) == (stat.st_dev, stat.st_ino) {
         return Ok(true);
     }
-    Ok(same_metadata(base_stat, stat) && open_xattrs(base)? == open_xattrs(dir)?)
+    Ok(same_metadata(&base_stat, stat) && open_xattrs(base)? == open_xattrs(dir)?)
 }
 
 fn same_node(

@@ -156,16 +156,25 @@ impl<'a, W: Write> Sink<'a, W> {
 
     fn file(&mut self, path: &Path, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), ExportError> {
         let read = |source| read_error(path, source);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(dir, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(()),
+        let reference = match openat(
+            dir,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(reference) => reference,
+            Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(read(errno.into())),
         };
-        let stat = fstat(&file).map_err(|errno| read(errno.into()))?;
+        let stat = fstat(&reference).map_err(|errno| read(errno.into()))?;
+        // To open a device may already do something.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let link = format!("/proc/thread-self/fd/{}", reference.as_raw_fd());
+        let file =
+            rustix::fs::open(link, flags, Mode::empty()).map_err(|errno| read(errno.into()))?;
         let mut entry = self.entry(path, Kind::File, &stat);
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.xattrs = open_xattrs(file.as_fd()).map_err(read)?;
@@ -309,7 +318,7 @@ pub(super) fn named_xattrs(
     name: &OsStr,
 ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = PathBuf::from(format!("/proc/thread-self/fd/{}", dir.as_raw_fd())).join(name);
-    let mut names = [0_u8; 4096];
+    let mut names = vec![0_u8; 64 * 1024];
     let length = match llistxattr(&path, &mut names) {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP | Errno::NOENT) => return Ok(Vec::new()),

@@ -14,14 +14,14 @@ use crate::export::node::{Sink, name_of, read_error};
 use crate::overlay;
 use crate::stack::{Child, Level, open_dir, read_dir};
 
-struct Frame<D> {
-    dir: D,
-    path: PathBuf,
+pub(super) struct Frame<D> {
+    pub(super) dir: D,
+    pub(super) path: PathBuf,
     /// Names still to come, the last one first.
-    names: Vec<OsString>,
+    pub(super) names: Vec<OsString>,
 }
 
-fn check_depth<T>(frames: &[T], path: &Path, limit: usize) -> Result<(), ExportError> {
+pub(super) fn check_depth<T>(frames: &[T], path: &Path, limit: usize) -> Result<(), ExportError> {
     if frames.len() > limit {
         return Err(ExportError::TooDeep {
             name: name_of(path),
@@ -81,6 +81,9 @@ pub(super) fn changes<W: Write>(
             continue;
         };
         let path = frame.path.join(&name);
+        if sink.options.omit.contains(&path) {
+            continue;
+        }
         let dir = frame.dir.as_fd();
         let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
