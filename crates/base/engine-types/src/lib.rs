@@ -4,6 +4,7 @@
 //! where Go prints `null` for a missing list the field is an `Option`. Older API versions are adapted in `edge/http`.
 //! Read bytes from outside with [`gojson::from_slice`]: keys match in any letter case and `null` means "not given".
 
+mod archive;
 mod container;
 mod events;
 mod exec;
@@ -17,6 +18,7 @@ mod network;
 mod progress;
 mod system;
 
+pub use archive::{FilesystemChange, PathStat};
 pub use container::{
     ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
     ContainerPruneResponse, ContainerState, ContainerSummary, ContainerUpdateResponse, Health,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use havre_api_traits::{ApiError, Upload};
 use havre_types::ErrorKind;
 use http_body_util::BodyExt as _;
@@ -34,13 +34,13 @@ pub(crate) struct Body {
 
 enum Content {
     Whole(Bytes),
-    Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Pieces(Pieces),
     /// Pieces, cut off when the server stops: the client sees that this was not the end.
-    Bounded(
-        Pin<Box<dyn Stream<Item = Bytes> + Send>>,
-        Pin<Box<WaitForCancellationFutureOwned>>,
-    ),
+    Bounded(Pieces, Pin<Box<WaitForCancellationFutureOwned>>),
 }
+
+/// An `Err` cuts the connection off.
+type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Tells the connection when hyper has taken the last of the body.
 struct Done(Arc<Shared>);
@@ -67,6 +67,11 @@ impl Body {
 
     /// A body that comes piece by piece, each sent at once.
     pub(crate) fn pieces(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self::fallible(stream.map(Ok))
+    }
+
+    /// A body that may turn out not to be whole: the client sees that by the connection's end.
+    pub(crate) fn fallible(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self {
             content: Content::Pieces(Box::pin(stream)),
             _done: None,
@@ -96,7 +101,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => None,
-            Content::Whole(bytes) => Some(std::mem::take(bytes)),
+            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Pieces(stream) => std::task::ready!(stream.as_mut().poll_next(cx)),
             Content::Bounded(stream, stop) => {
                 if stop.as_mut().poll(cx).is_ready() {
@@ -106,7 +111,7 @@ impl HttpBody for Body {
                 std::task::ready!(stream.as_mut().poll_next(cx))
             }
         };
-        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

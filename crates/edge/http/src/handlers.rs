@@ -55,7 +55,7 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ContainerExport => archive::export(&call).await,
         Action::ArchiveStat => archive::stat(&call).await,
         Action::ArchiveGet => archive::get(&call).await,
-        Action::ArchivePut => archive::put(&call).await,
+        Action::ArchivePut => archive::put(call).await,
         Action::Commit => archive::commit(&call).await,
         Action::Auth => system::auth(&call).await,
         Action::DiskUsage => system::disk_usage(&call).await,

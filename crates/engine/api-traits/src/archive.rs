@@ -1,4 +1,40 @@
 //! The files of a container: what changed, copies in and out, the whole tree, an image of it.
 
-/// Files of containers.
-pub trait Archive: Send + Sync {}
+use async_trait::async_trait;
+use havre_engine_types::{FilesystemChange, PathStat};
+
+use crate::{ApiResult, Download, Upload};
+
+/// How to unpack an archive into a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExtractOptions {
+    /// Refuse to replace a directory by something else, and the other way round.
+    pub keep_kinds: bool,
+    /// Everything is to belong to the container's user, whatever the archive says.
+    pub own_by_user: bool,
+}
+
+/// Files of containers, running or not.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// What is different from the image, by path.
+    async fn changes(&self, id: &str) -> ApiResult<Vec<FilesystemChange>>;
+
+    /// The whole tree without what is mounted in it.
+    async fn export(&self, id: &str) -> ApiResult<Download>;
+
+    /// What is at a path.
+    async fn path_stat(&self, id: &str, path: &str) -> ApiResult<PathStat>;
+
+    /// What is at a path, and an archive of it.
+    async fn archive(&self, id: &str, path: &str) -> ApiResult<(PathStat, Download)>;
+
+    /// Unpacks an archive, compressed or not, into the directory at a path.
+    async fn extract(
+        &self,
+        id: &str,
+        path: &str,
+        options: ExtractOptions,
+        archive: Upload,
+    ) -> ApiResult<()>;
+}

@@ -21,7 +21,7 @@ mod system;
 
 use std::sync::Arc;
 
-pub use archive::Archive;
+pub use archive::{Archive, ExtractOptions};
 pub use attach::{AttachSession, Input, Output, OutputStream, StdinEof};
 pub use containers::{
     AttachOptions, ContainerList, Containers, LogEntry, LogOptions, LogSession, RemoveContainer,
@@ -32,7 +32,7 @@ pub use execs::{ExecStart, Execs, TerminalSize};
 pub use images::{Images, ImportRequest, LoadRequest, PullRequest, RegistryAuth, RemoveImage};
 pub use lifecycle::Lifecycle;
 pub use monitor::{Monitor, StatsMode};
-pub use stream::{Progress, Upload};
+pub use stream::{Download, Progress, Upload};
 pub use system::{EventsQuery, System};
 
 /// The result of every call.

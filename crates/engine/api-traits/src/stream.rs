@@ -18,3 +18,7 @@ pub type Progress = mpsc::Receiver<ApiResult<JsonMessage>>;
 /// The body of an upload, in pieces of any size. An upload that was cut short ends with an `Err`;
 /// only the end without one means that all bytes arrived. Blocking readers use `blocking_recv`.
 pub type Upload = mpsc::Receiver<io::Result<Bytes>>;
+
+/// An archive on its way to the caller. It is whole when the stream ends without an `Err`. Dropping the
+/// receiver ends the work.
+pub type Download = mpsc::Receiver<io::Result<Bytes>>;

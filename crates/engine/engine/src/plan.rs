@@ -89,7 +89,7 @@ pub(crate) fn hostname(
 }
 
 /// The engine's files and where they appear.
-fn engine_files(data: &Path) -> [(PathBuf, &'static str); 3] {
+pub(crate) fn engine_files(data: &Path) -> [(PathBuf, &'static str); 3] {
     [
         (data.join("resolv.conf"), "/etc/resolv.conf"),
         (data.join("hostname"), "/etc/hostname"),

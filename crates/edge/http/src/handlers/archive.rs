@@ -1,26 +1,89 @@
 //! Files of containers: changes, export, copies, commit.
 
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::poll_fn;
+use havre_api_traits::{ApiError, Download, ExtractOptions};
+use havre_engine_types::PathStat;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::body::Body;
 use crate::call::Call;
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
+
+/// Carries the stat of a path as JSON in base64.
+const PATH_STAT: &str = "x-docker-container-path-stat";
+const TAR: &str = "application/x-tar";
+const OCTETS: &str = "application/octet-stream";
 
 pub(super) async fn changes(call: &Call) -> Reply {
-    super::unfinished(call)
+    let found = call.api().archive.changes(&call.name).await?;
+    if found.is_empty() {
+        // Go's form of a list that was never begun.
+        return reply::json(StatusCode::OK, &Value::Null);
+    }
+    reply::json(StatusCode::OK, &found)
 }
 
 pub(super) async fn export(call: &Call) -> Reply {
-    super::unfinished(call)
+    let tree = call.api().archive.export(&call.name).await?;
+    Ok(download(OCTETS, tree))
 }
 
 pub(super) async fn stat(call: &Call) -> Reply {
-    super::unfinished(call)
+    let stat = call
+        .api()
+        .archive
+        .path_stat(&call.name, path(call)?)
+        .await?;
+    let mut response = Response::new(Body::empty());
+    put_stat(response.headers_mut(), &stat)?;
+    Ok(response)
 }
 
 pub(super) async fn get(call: &Call) -> Reply {
-    super::unfinished(call)
+    let (stat, content) = call.api().archive.archive(&call.name, path(call)?).await?;
+    let mut response = download(TAR, content);
+    put_stat(response.headers_mut(), &stat)?;
+    Ok(response)
 }
 
-pub(super) async fn put(call: &Call) -> Reply {
-    super::unfinished(call)
+pub(super) async fn put(call: Call) -> Reply {
+    let options = ExtractOptions {
+        keep_kinds: call.query.flag("noOverwriteDirNonDir"),
+        own_by_user: call.query.flag("copyUIDGID"),
+    };
+    let (id, path) = (call.name.clone(), path(&call)?.to_owned());
+    let (archive, context) = (Arc::clone(&call.api().archive), Arc::clone(&call.context));
+    let upload = call.into_upload();
+    let work = async move { archive.extract(&id, &path, options, upload).await };
+    let done = context.scope.finish(work).await;
+    done.unwrap_or_else(|| Err(ApiError::internal("the request handler failed")))?;
+    reply::status(StatusCode::OK)
+}
+
+fn path(call: &Call) -> Result<&str, ApiError> {
+    match call.query.get("path") {
+        "" => Err(ApiError::invalid("bad parameter: path cannot be empty")),
+        path => Ok(path),
+    }
+}
+
+fn put_stat(headers: &mut HeaderMap, stat: &PathStat) -> Result<(), ApiError> {
+    let document = reply::json_line(stat, "")?;
+    let value = HeaderValue::from_str(&STANDARD.encode(document))
+        .map_err(|error| ApiError::internal(format!("failed to write the answer: {error}")))?;
+    headers.insert(HeaderName::from_static(PATH_STAT), value);
+    Ok(())
+}
+
+fn download(content_type: &'static str, mut pieces: Download) -> Response<Body> {
+    let body = Body::fallible(poll_fn(move |cx| pieces.poll_recv(cx)));
+    reply::with_type(StatusCode::OK, content_type, body)
 }
 
 pub(super) async fn commit(call: &Call) -> Reply {

@@ -2,6 +2,7 @@
 //! output, exit 3), `cat` (echoes its input), `size` (prints its terminal's size changes), `lines` (prints
 //! a line for each call of [`Fake::tick`]), and everything else sleeps until it is killed.
 
+mod archive;
 mod engine;
 mod execs;
 mod lifecycle;

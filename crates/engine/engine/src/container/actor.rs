@@ -117,6 +117,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
         commands: sender,
         view: receiver,
         waiting: std::sync::Mutex::default(),
+        files: tokio::sync::Mutex::default(),
     });
     let policy = &record.fixed.host_config.restart_policy;
     let policy = Policy::parse(&policy.name, policy.maximum_retry_count).unwrap_or_default();

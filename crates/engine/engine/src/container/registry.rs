@@ -31,6 +31,8 @@ pub(crate) struct Container {
     pub view: watch::Receiver<Arc<View>>,
     /// Clients that attached before the start.
     pub waiting: Mutex<Vec<PendingAttach>>,
+    /// Held by the one who writes into its files.
+    pub files: tokio::sync::Mutex<()>,
 }
 
 impl Container {

@@ -1,42 +1,21 @@
 //! Images from archives: loaded, imported. Each runs on its own task and reports through a channel; it ends
 //! soon after the channel's reader has gone.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use havre_api_traits::{ApiError, ApiResult, ImportRequest, LoadRequest, Progress, Upload};
+use havre_api_traits::{ApiError, ApiResult, ImportRequest, LoadRequest, Progress};
 use havre_engine_types::{ImageRunConfig, JsonMessage, ProgressDetail};
 use havre_image::{Loaded, NewImage};
 use havre_types::{Platform, Reference, Timestamp};
 use tokio::sync::mpsc;
 
+use crate::archive::Body;
 use crate::engine::Shared;
 
 /// Messages in flight to one client.
 const DEPTH: usize = 64;
 
 type Sender = mpsc::Sender<ApiResult<JsonMessage>>;
-
-/// An upload as a reader. One cut short is an error, never an end.
-struct Body {
-    upload: Upload,
-    rest: Bytes,
-}
-
-impl Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.upload.blocking_recv() {
-                Some(piece) => self.rest = piece?,
-                None => return Ok(0),
-            }
-        }
-        let count = self.rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
-        Ok(count)
-    }
-}
 
 /// Runs blocking work that reports to the channel; its error is the channel's last item.
 fn run(
@@ -64,10 +43,7 @@ pub(super) fn load(shared: &Arc<Shared>, request: LoadRequest) -> ApiResult<Prog
             ));
         }
     };
-    let body = Body {
-        upload: request.archive,
-        rest: Bytes::new(),
-    };
+    let body = Body::new(request.archive);
     let quiet = request.quiet;
     Ok(run(shared, move |shared, sender| {
         let report = |event: havre_image::LoadEvent| {
@@ -134,10 +110,7 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
         request.message
     };
     let config = changes(&request.changes)?;
-    let body = Body {
-        upload: request.archive,
-        rest: Bytes::new(),
-    };
+    let body = Body::new(request.archive);
     Ok(run(shared, move |shared, sender| {
         let name = reference.as_ref().map(Reference::familiar);
         let image = shared

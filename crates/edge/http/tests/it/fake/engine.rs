@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use havre_api_traits::{
-    ApiError, ApiResult, Archive, AttachOptions, AttachSession, ContainerList, Containers,
-    EventsQuery, Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
+    ApiError, ApiResult, AttachOptions, AttachSession, ContainerList, Containers, EventsQuery,
+    Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
     RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload, WaitCondition,
     WaitFuture,
 };
@@ -430,5 +430,3 @@ impl Fake {
         Ok(JsonMessage::status(status))
     }
 }
-
-impl Archive for Fake {}
