@@ -106,7 +106,7 @@ async fn process(shim: &Shim, pid: u32) -> Option<OwnedFd> {
     let path = PathBuf::from(format!("/proc/{pid}"));
     let opened = (pid != 0).then(|| rustix::fs::open(path, flags, Mode::empty()));
     let process = opened?.ok()?;
-    let state = shim.state().await.ok()?;
+    let state = shim.state("").await.ok()?;
     (state.pid == pid && state.exited_at.is_none()).then_some(process)
 }
 
