@@ -6,6 +6,7 @@ mod create;
 mod ending;
 mod exit;
 mod inspect;
+mod join;
 mod launch;
 mod lifecycle;
 mod list;

@@ -454,7 +454,7 @@ fn process(
         facts: &shared.facts,
         filters: &shared.filters,
         identity: &identity,
-        devices: &[],
+        devices: &plan::Devices::default(),
         modes: &Modes::parse(&fixed.host_config)?,
         data: &shared.places.data(&fixed.id),
     };

@@ -8,7 +8,7 @@ use havre_engine_types::HostConfig;
 use oci_spec::runtime::PosixRlimitType;
 use rustix::process::{Resource, getrlimit};
 
-use crate::plan::{DeviceKind, HostDevice, HostFacts};
+use crate::plan::{DEFAULT_SYSCTLS, DeviceKind, Devices, HostDevice, HostFacts, Numbers};
 
 const CAP_SYS_RESOURCE: u32 = 24;
 /// Directories of `/dev` that a container has for itself; sockets and links are left out too.
@@ -32,6 +32,26 @@ pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
         thermal_throttle: thermal_throttle(),
         time_namespace: Path::new("/proc/self/ns/time_for_children").exists(),
         cgroup_parent,
+        default_sysctls: default_sysctls(),
+        limits: limits(),
+    }
+}
+
+fn default_sysctls() -> Vec<(&'static str, &'static str)> {
+    let exists = |key: &str| Path::new("/proc/sys").join(key.replace('.', "/")).exists();
+    DEFAULT_SYSCTLS
+        .into_iter()
+        .filter(|(key, _)| exists(key))
+        .collect()
+}
+
+fn limits() -> havre_cgroup::Features {
+    match havre_cgroup::Host::detect() {
+        Ok(host) => havre_cgroup::Features::detect(&host),
+        Err(err) => {
+            tracing::warn!(error = %havre_types::chain(&err), "no limits can be set");
+            havre_cgroup::Features::default()
+        }
     }
 }
 
@@ -83,8 +103,40 @@ fn thermal_throttle() -> Vec<String> {
     found
 }
 
-/// The devices that a container gets: the requested ones, or all of the host's for a privileged one.
-pub(crate) fn devices(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
+/// What a container uses of the host's devices.
+pub(crate) fn devices(host: &HostConfig) -> ApiResult<Devices> {
+    Ok(Devices {
+        nodes: nodes(host)?,
+        numbers: numbers(host)?,
+    })
+}
+
+/// The numbers of the devices whose I/O is limited.
+fn numbers(host: &HostConfig) -> ApiResult<Numbers> {
+    let rates = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    let weights = host.blkio_weight_device.iter().flatten();
+    let weights = weights.map(|device| &device.path);
+    let rates = rates.into_iter().flatten().flatten();
+    let mut found = Numbers::default();
+    for path in weights.chain(rates.map(|device| &device.path)) {
+        let stat = rustix::fs::stat(path).map_err(|errno| {
+            let err = std::io::Error::from(errno);
+            ApiError::invalid(format!("stat {path}: {}", havre_types::chain(&err)))
+        })?;
+        let number = stat.st_rdev;
+        let number = (rustix::fs::major(number), rustix::fs::minor(number));
+        found.0.insert(path.clone(), number);
+    }
+    Ok(found)
+}
+
+/// The device nodes: the requested ones, and all of the host's for a privileged container.
+fn nodes(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
     let mut found = Vec::new();
     if host.privileged {
         walk(Path::new("/dev"), &mut |path| {
@@ -117,8 +169,13 @@ pub(crate) fn devices(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
             found.extend(stat_device(&source, inside, rights));
         }
         if found.len() == before {
+            let why = if source.is_dir() || !source.exists() {
+                "no such file or directory"
+            } else {
+                "not a device node"
+            };
             return Err(ApiError::invalid(format!(
-                "error gathering device information while adding custom device \"{}\": no such file or directory",
+                "error gathering device information while adding custom device \"{}\": {why}",
                 source.display()
             )));
         }

@@ -28,13 +28,14 @@ use havre_types::ContainerId;
 use oci_spec::runtime::{LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spec, SpecBuilder};
 
 pub(crate) use check::check;
-pub(crate) use devices::{DeviceKind, HostDevice, check_permissions};
+pub(crate) use devices::{DeviceKind, Devices, HostDevice, Numbers, check_permissions};
 pub(crate) use files::Dns;
 pub(crate) use merge::merge;
 pub(crate) use mounts::Kind as MountKind;
-pub(crate) use namespaces::{Mode, Modes, no_network};
-pub(crate) use resources::{check as check_limits, resources as limits};
+pub(crate) use namespaces::{Joined, Mode, Modes, no_network};
+pub(crate) use resources::{check as check_limits, resources as limits, settle as settle_limits};
 pub(crate) use seccomp::Filters;
+pub(crate) use sysctl::DEFAULTS as DEFAULT_SYSCTLS;
 pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file};
 pub(crate) use user::{Accounts, Identity, resolve as resolve_user};
 
@@ -52,6 +53,10 @@ pub(crate) struct HostFacts {
     /// `/sys/devices/system/cpu/cpuN/thermal_throttle`, those that exist.
     pub thermal_throttle: Vec<String>,
     pub time_namespace: bool,
+    /// Those of [`sysctl::DEFAULTS`] that this kernel has.
+    pub default_sysctls: Vec<(&'static str, &'static str)>,
+    /// What the kernel can limit.
+    pub limits: havre_cgroup::Features,
     /// Below which every container's cgroup is made.
     pub cgroup_parent: String,
 }
@@ -65,7 +70,7 @@ pub(crate) struct Inputs<'a> {
     pub facts: &'a HostFacts,
     pub filters: &'a Filters,
     pub identity: &'a Identity,
-    pub devices: &'a [HostDevice],
+    pub devices: &'a Devices,
     /// Namespaces of other containers, by the request's modes.
     pub modes: &'a Modes,
     /// Where `hosts`, `hostname` and `resolv.conf` are.
@@ -140,16 +145,12 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
     let process = process::init(context, inputs.identity)?;
     let defaults = mounts::Defaults {
         privileged: inputs.host.privileged,
-        writable_cgroup: false,
-        shm_size: if inputs.host.shm_size > 0 {
-            inputs.host.shm_size
-        } else {
-            mounts::DEFAULT_SHM
-        },
-        host_ipc: inputs.modes.ipc == Mode::Host,
+        writable_cgroup: security.writable_cgroups.unwrap_or(inputs.host.privileged),
+        read_only: inputs.host.readonly_rootfs,
+        shm: shared_memory(inputs),
     };
     let all_mounts = mounts::assemble(
-        defaults,
+        &defaults,
         &engine_files(inputs.data),
         &check::user_mounts(inputs.host)?,
     )?;
@@ -164,7 +165,9 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
         .root(root)
         .process(process)
         .mounts(all_mounts)
-        .linux(linux);
+        .linux(linux)
+        // The builder has a name of its own for this.
+        .hostname("");
     if inputs.modes.uts == Mode::Private {
         builder = builder.hostname(name);
         if !inputs.config.domainname.is_empty() {
@@ -176,6 +179,22 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
         builder = builder.annotations(owned.collect::<std::collections::HashMap<_, _>>());
     }
     builder.build().map_err(failed)
+}
+
+fn shared_memory(inputs: Inputs<'_>) -> mounts::Shm {
+    let host = inputs.host;
+    match &inputs.modes.ipc {
+        Mode::Host => mounts::Shm::Host,
+        Mode::Container {
+            path: Some(path), ..
+        } => {
+            let process = path.ancestors().nth(2).unwrap_or(Path::new("/"));
+            mounts::Shm::Of(process.join("root/dev/shm"))
+        }
+        _ if host.ipc_mode == "none" => mounts::Shm::None,
+        _ if host.shm_size > 0 => mounts::Shm::Own(host.shm_size),
+        _ => mounts::Shm::Own(mounts::DEFAULT_SHM),
+    }
 }
 
 /// The specification of an exec process.
@@ -252,9 +271,7 @@ pub(crate) fn cgroup_path(host: &HostConfig, facts: &HostFacts, id: &ContainerId
     } else {
         &host.cgroup_parent
     };
-    Path::new("/")
-        .join(parent.trim_start_matches('/'))
-        .join(id.as_str())
+    mounts::below_root(parent).join(id.as_str())
 }
 
 fn linux(
@@ -270,20 +287,27 @@ fn linux(
         net_admin: caps.contains(&Capability::NetAdmin),
         rules: host.device_cgroup_rules.as_deref().unwrap_or_default(),
     };
-    let rules = devices::rules(inputs.devices, rights)?;
+    let rules = devices::rules(&inputs.devices.nodes, rights)?;
     let cgroup = cgroup_path(host, inputs.facts, inputs.id);
     let own = sysctl::Own {
         ipc: inputs.modes.ipc != Mode::Host,
         net: inputs.modes.network != Mode::Host,
         uts: inputs.modes.uts != Mode::Host,
     };
-    let sysctls = sysctl::check(host.sysctls.iter().flatten(), own)?;
+    let mut sysctls = sysctl::check(host.sysctls.iter().flatten(), own)?;
+    if inputs.modes.network == Mode::Private {
+        sysctl::add_defaults(&mut sysctls, &inputs.facts.default_sysctls);
+    }
     let (masked, read_only) = closed_paths(host, inputs.facts, security);
+    let mut limits = resources::resources(host, inputs.facts, rules)?;
+    if let Some(io) = resources::device_io(host, &inputs.devices.numbers)? {
+        limits.set_block_io(Some(io));
+    }
     let mut builder = LinuxBuilder::default()
         .namespaces(namespaces::plan(inputs.modes, inputs.facts)?)
-        .resources(resources::resources(host, inputs.facts, rules)?)
+        .resources(limits)
         .cgroups_path(cgroup)
-        .devices(devices::nodes(inputs.devices)?)
+        .devices(devices::nodes(&inputs.devices.nodes)?)
         .masked_paths(masked)
         .readonly_paths(read_only)
         .rootfs_propagation(check::rootfs_propagation(host)?);

@@ -210,6 +210,13 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Makes the directories of all controllers that this host has, for a container that makes groups of its own.
+    pub fn complete(&mut self) -> Result<(), CgroupError> {
+        let every = Controller::every();
+        let had = every.into_iter().filter(|c| self.host.has(*c)).collect();
+        self.make(&had, &Plan::default())
+    }
+
     /// Files for a process to put itself into the group.
     pub fn joiner(&self, birth: Birth) -> Result<Joiner, CgroupError> {
         let v1 = self.v1.iter().map(|dir| dir.path.join("tasks"));
@@ -347,6 +354,12 @@ impl Cgroup {
                     if source.kind() == std::io::ErrorKind::NotFound
                         && write.file == "memory.memsw.limit_in_bytes"
                         && write.value == "-1" => {}
+                Err(CgroupError::Write { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound
+                        && write.file == "io.weight" =>
+                {
+                    self.write(&bfq(write))?;
+                }
                 other => other?,
             }
         }
@@ -386,6 +399,20 @@ impl Cgroup {
         } else {
             io::write_lines(&dir.join(others), &lines)
         }
+    }
+}
+
+/// Without the io.cost model the weight is that of the BFQ scheduler, on another scale (1 to 1000).
+fn bfq(write: &Write) -> Write {
+    let (device, weight) = match write.value.rsplit_once(' ') {
+        Some((device, weight)) => (format!("{device} "), weight),
+        None => (String::new(), write.value.as_str()),
+    };
+    let weight = weight.parse::<u64>().unwrap_or(1).saturating_sub(1) * 990 / 9999 + 10;
+    Write {
+        controller: write.controller,
+        file: "io.bfq.weight".into(),
+        value: format!("{device}{weight}"),
     }
 }
 
@@ -450,5 +477,26 @@ fn relative(path: &Path) -> Result<PathBuf, CgroupError> {
         Err(invalid())
     } else {
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_of_bfq_is_the_one_asked_for() {
+        for (given, expected) in [("1", "10"), ("8:0 10000", "8:0 1000"), ("2930", "299")] {
+            let write = Write {
+                controller: Some(Controller::Io),
+                file: "io.weight".into(),
+                value: given.to_owned(),
+            };
+            let bfq = bfq(&write);
+            assert_eq!(
+                (&*bfq.file, bfq.value.as_str()),
+                ("io.bfq.weight", expected)
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod devices;
 mod error;
+mod features;
 mod group;
 mod host;
 mod plan;
@@ -13,6 +14,7 @@ mod stats;
 
 pub use devices::{Policy, Rule, runtime_defaults};
 pub use error::CgroupError;
+pub use features::Features;
 pub use group::{Birth, Cgroup, Joiner};
 pub use host::{Controller, Host, Mode};
 pub use plan::{Plan, Write, plan};

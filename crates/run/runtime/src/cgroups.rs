@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use havre_cgroup::{Birth, Cgroup, Host, Joiner, runtime_defaults};
 use havre_sys::fsroot::Root;
 use havre_sys::mount::{Depth, MountAttrFlags};
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Mount, Spec};
 use rustix::fs::Mode;
 
 use crate::error::{RuntimeError, Step as _};
@@ -24,9 +24,30 @@ pub(crate) fn make(host: &Host, spec: &Spec, id: &str) -> Result<Cgroup, Runtime
         .and_then(|linux| linux.resources().clone())
         .unwrap_or_default();
     restrict_devices(&mut resources);
-    Cgroup::create(host, &path, Some(&resources)).map_err(|source| RuntimeError::Cgroup {
+    let failed = |source| RuntimeError::Cgroup {
         what: "create the cgroup",
         source,
+    };
+    let mut cgroup = Cgroup::create(host, &path, Some(&resources)).map_err(failed)?;
+    if shows_writable(spec)
+        && let Err(error) = cgroup.complete()
+    {
+        // The first error is the one to report.
+        drop(cgroup.delete());
+        return Err(failed(error));
+    }
+    Ok(cgroup)
+}
+
+/// Who may write to the cgroups makes groups of its own, of every controller.
+fn shows_writable(spec: &Spec) -> bool {
+    let read_only = |mount: &Mount| {
+        let mut options = mount.options().iter().flatten();
+        options.any(|option| option == "ro" || option == "rro")
+    };
+    let mut mounts = spec.mounts().iter().flatten();
+    mounts.any(|mount| {
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) && !read_only(mount)
     })
 }
 

@@ -6,16 +6,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use havre_sys::fsroot::Root;
 use havre_sys::mount::{Depth, MountAttr, MountAttrFlags, Propagation, mount_setattr};
-use rustix::fs::{CWD, FileType, Mode, StatFs, fstat, fstatfs};
+use havre_sys::namespace;
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatFs, fstat, fstatfs};
 use rustix::mount as api;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use rustix::thread::LinkNameSpaceType;
 
 use crate::error::{RuntimeError, Step as _};
 use crate::plan::mounts::{Attrs, lower_dirs};
@@ -32,6 +34,38 @@ pub(crate) fn bind(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     Ok(open_tree(CWD, source, flags)?)
+}
+
+/// `/proc/PID/root/…`: the process and the path inside, for what lies in another mount namespace.
+fn of_other_process(source: &Path) -> Option<(PathBuf, PathBuf)> {
+    let rest = source.strip_prefix("/proc").ok()?;
+    let mut parts = rest.components();
+    let pid = parts.next()?.as_os_str();
+    let number = !pid.is_empty() && pid.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let root = parts.next()?.as_os_str();
+    let found = number && root == "root";
+    found.then(|| (Path::new("/proc").join(pid), parts.as_path().to_owned()))
+}
+
+/// A copy of a mount of another process's namespace, found below its root. The kernel copies only mounts of the
+/// namespace that one is in, so the caller, which must have one thread only, goes there and comes back.
+fn bind_from(process: &Path, inside: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let open = |path: &Path, flags: OFlags| -> io::Result<OwnedFd> {
+        Ok(rustix::fs::open(
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
+    };
+    let own = open(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
+    let theirs = open(&process.join("ns/mnt"), OFlags::RDONLY)?;
+    let root = open(&process.join("root"), OFlags::PATH | OFlags::DIRECTORY)?;
+    let source = Root::from_fd(root).open_path(inside)?;
+    let kind = Some(LinkNameSpaceType::Mount);
+    namespace::enter(theirs.as_fd(), kind)?;
+    let tree = bind_fd(source.as_fd(), recursive);
+    namespace::enter(own.as_fd(), kind)?;
+    tree
 }
 
 /// A copy of the mount that the descriptor is in, rooted at what it refers to.
@@ -130,7 +164,11 @@ impl MountStep {
     pub(crate) fn tree(&self) -> Result<Option<OwnedFd>, RuntimeError> {
         let tree = match &self.what {
             What::Bind { source, recursive } => {
-                let tree = bind(source, *recursive).step(|| self.describe())?;
+                let made = match of_other_process(source) {
+                    Some((process, inside)) => bind_from(&process, &inside, *recursive),
+                    None => bind(source, *recursive),
+                };
+                let tree = made.step(|| self.describe())?;
                 adjust(tree.as_fd(), self.own, Depth::One, None).step(|| self.describe())?;
                 tree
             }

@@ -8,6 +8,7 @@ use havre_engine_types::{ContainerCreateRequest, ContainerCreateResponse, HostCo
 use havre_types::{ContainerId, Platform, Timestamp};
 
 use super::actor::{self, Beginning};
+use super::join;
 use super::launch::missing_source;
 use super::record::{Fixed, KIND, Record, State};
 use crate::engine::Shared;
@@ -26,14 +27,22 @@ pub(crate) async fn create(
     if let Some(name) = &name {
         names::check(name)?;
     }
-    let host_config = request.host_config.unwrap_or_default();
+    let mut host_config = request.host_config.unwrap_or_default();
     if request.config.image.is_empty() {
         return Err(ApiError::invalid("no image specified"));
     }
     let image = crate::images::find(shared, &request.config.image)?;
     check_platform(&platform, &image.config, &request.config.image)?;
     let config = plan::merge(request.config, &image.config)?;
-    let mut warnings = plan::check(&config, &host_config, &image.config, &shared.facts)?;
+    let mut warnings = plan::settle_limits(&mut host_config, &shared.facts);
+    warnings.extend(plan::check(
+        &config,
+        &host_config,
+        &image.config,
+        &shared.facts,
+    )?);
+    warnings.extend(foreign_platform(&platform, &image.config));
+    join::name_by_id(&shared.registry, &mut host_config)?;
     // A file system that hangs holds up nobody else.
     let mut host_config =
         blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
@@ -157,12 +166,11 @@ fn new_id() -> ApiResult<ContainerId> {
 
 /// Writes down the defaults, as inspect shows them.
 fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
-    // The words for "not given" of Docker's command line.
-    host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
-    host.memory_swappiness = host
-        .memory_swappiness
-        .filter(|swappiness| *swappiness != -1);
     plan::settle_paths(host, facts)?;
+    if host.memory > 0 && host.memory_swap == 0 {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    host.oom_kill_disable.get_or_insert(false);
     if matches!(host.network_mode.as_str(), "" | "default") {
         "none".clone_into(&mut host.network_mode);
     }
@@ -170,7 +178,13 @@ fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
         "private".clone_into(&mut host.ipc_mode);
     }
     if host.cgroupns_mode.is_empty() {
-        "private".clone_into(&mut host.cgroupns_mode);
+        // As dockerd: on version 1 a privileged container works with the host's hierarchy.
+        let mode = if host.privileged && !facts.limits.unified {
+            "host"
+        } else {
+            "private"
+        };
+        mode.clone_into(&mut host.cgroupns_mode);
     }
     if host.restart_policy.name.is_empty() {
         "no".clone_into(&mut host.restart_policy.name);
@@ -196,6 +210,17 @@ fn check_platform(wanted: &str, image: &havre_oci::ImageConfig, name: &str) -> A
     Err(ApiError::not_found(format!(
         "image with reference {name} was found but its platform ({have}) does not match the specified platform ({platform})"
     )))
+}
+
+/// An image for another machine that nobody asked for by name.
+fn foreign_platform(wanted: &str, image: &havre_oci::ImageConfig) -> Option<String> {
+    let have = Platform::normalized(&image.os, &image.architecture, &image.variant);
+    let host = Platform::host();
+    (wanted.is_empty() && !host.matches(&have)).then(|| {
+        format!(
+            "The requested image's platform ({have}) does not match the detected host platform ({host}) and no specific platform was requested"
+        )
+    })
 }
 
 /// `--mount type=bind` names a missing source at once, as dockerd does.

@@ -9,11 +9,12 @@ use havre_types::{ErrorKind, Timestamp};
 use oci_spec::runtime::Spec;
 
 use super::actor::Actor;
+use super::join;
 use super::record::Fixed;
 use crate::engine::Shared;
 use crate::error::internal;
 use crate::host;
-use crate::plan::{self, Inputs, Mode, Modes, MountKind};
+use crate::plan::{self, Inputs, MountKind};
 use crate::shim::{CreateTask, RootMount, Shim};
 use crate::state::{Event, Status, Step, step};
 
@@ -170,7 +171,7 @@ fn make_bundle(bundle: &Path) -> ApiResult<()> {
 /// Everything that needs the disk: accounts of the image, devices, engine files, `config.json`.
 fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     let rootfs = root_mounts(shared, fixed)?;
-    let modes = join_modes(shared, fixed)?;
+    let modes = join::modes(shared, fixed)?;
     let accounts = accounts(&rootfs)?;
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;
@@ -240,26 +241,6 @@ pub(crate) fn accounts(rootfs: &[RootMount]) -> ApiResult<plan::Accounts> {
         passwd: read("/etc/passwd")?,
         group: read("/etc/group")?,
     })
-}
-
-/// The modes with the namespaces of the containers that they name.
-fn join_modes(shared: &Shared, fixed: &Fixed) -> ApiResult<Modes> {
-    let mut modes = Modes::parse(&fixed.host_config)?;
-    for (mode, file) in modes.others() {
-        if let Mode::Container { name, path } = mode {
-            let other = shared.registry.find(name)?;
-            let state = &other.now().state;
-            if !state.status.is_live() || state.pid == 0 {
-                return Err(ApiError::conflict(format!(
-                    "cannot join namespace of a non running container: container {} is {}",
-                    other.id(),
-                    state.docker_status()
-                )));
-            }
-            *path = Some(format!("/proc/{}/ns/{file}", state.pid).into());
-        }
-    }
-    Ok(modes)
 }
 
 /// `-v` makes missing directories, `--mount` refuses them.

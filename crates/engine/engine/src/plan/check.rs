@@ -21,8 +21,9 @@ pub(crate) fn check(
     let mut warnings = Vec::new();
     let modes = Modes::parse(host)?;
     user::check(&config.user)?;
-    files::check_hostname(&config.hostname)?;
-    files::check_hostname(&config.domainname)?;
+    files::check_hostname("hostname", &config.hostname)?;
+    files::check_hostname("domain name", &config.domainname)?;
+    conflicts(config, host)?;
     files::hosts(None, host.extra_hosts.as_deref().unwrap_or_default())?;
     if !config.stop_signal.is_empty() {
         signal::parse(&config.stop_signal)?;
@@ -35,7 +36,8 @@ pub(crate) fn check(
         }
     }
     resources::check(host, facts)?;
-    security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    warnings.extend(security::warning(&security));
     let own = sysctl::Own {
         ipc: modes.ipc != Mode::Host,
         net: modes.network != Mode::Host,
@@ -79,6 +81,64 @@ pub(crate) fn check(
         ));
     }
     Ok(warnings)
+}
+
+/// Settings that exclude each other or mean nothing on Linux.
+/// <https://github.com/moby/moby/blob/master/daemon/internal/runconfig/hostconfig_unix.go>
+fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> {
+    fn any<T>(list: Option<&Vec<T>>) -> bool {
+        list.is_some_and(|list| !list.is_empty())
+    }
+    let refuse = |text: String| Err(ApiError::invalid(text));
+    if host.network_mode.starts_with("container:") {
+        let published = host
+            .port_bindings
+            .as_ref()
+            .is_some_and(|ports| !ports.is_empty());
+        let exposed = config
+            .exposed_ports
+            .as_ref()
+            .is_some_and(|ports| !ports.is_empty());
+        let taken = [
+            (!config.hostname.is_empty(), "hostname and the network mode"),
+            (
+                any(host.links.as_ref()),
+                "container type network can't be used with links. This would result in undefined behavior",
+            ),
+            (any(host.dns.as_ref()), "dns and the network mode"),
+            (
+                any(host.extra_hosts.as_ref()),
+                "custom host-to-IP mapping and the network mode",
+            ),
+            (
+                published || host.publish_all_ports,
+                "port publishing and the container type network mode",
+            ),
+            (exposed, "port exposing and the container type network mode"),
+        ];
+        if let Some((_, what)) = taken.into_iter().find(|(given, _)| *given) {
+            return refuse(format!("conflicting options: {what}"));
+        }
+    }
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return refuse("conflicting options: hostname and the UTS mode".to_owned());
+    }
+    if !host.isolation.is_empty() && !host.isolation.eq_ignore_ascii_case("default") {
+        return refuse(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        ));
+    }
+    if host
+        .annotations
+        .iter()
+        .flatten()
+        .any(|(key, _)| key.is_empty())
+    {
+        let text = "invalid Annotations: the empty string is not permitted as an annotation key";
+        return refuse(text.to_owned());
+    }
+    Ok(())
 }
 
 /// An image's health check is left out with a warning, one that was asked for is refused.
@@ -128,28 +188,13 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     if host.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
         return refuse("a device request (--gpus)");
     }
-    let device_limits = [
-        &host.blkio_device_read_bps,
-        &host.blkio_device_write_bps,
-        &host.blkio_device_read_iops,
-        &host.blkio_device_write_iops,
-    ];
-    let weights = host
-        .blkio_weight_device
-        .as_ref()
-        .is_some_and(|w| !w.is_empty());
-    if weights
-        || device_limits
-            .iter()
-            .any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
-    {
-        return refuse("a limit of block I/O for one device");
-    }
-    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
-        return refuse("real-time scheduling");
-    }
-    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
-        return refuse("--storage-opt");
+    if let Some(key) = host.storage_opt.iter().flatten().map(|(key, _)| key).next() {
+        return Err(ApiError::invalid(if key == "size" {
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+                .to_owned()
+        } else {
+            format!("Unknown option {key}")
+        }));
     }
     if !matches!(
         host.runtime.as_str(),
@@ -173,8 +218,7 @@ pub(super) fn user_mounts(host: &HostConfig) -> Result<Vec<UserMount>, ApiError>
         mounts.push(long_form(mount)?);
     }
     for (path, options) in host.tmpfs.iter().flatten() {
-        let destination = mounts::clean(path)
-            .map_err(|why| ApiError::invalid(format!("invalid mount path: '{path}' {why}")))?;
+        let destination = mounts::clean(path).map_err(ApiError::invalid)?;
         let kind = Kind::Tmpfs {
             options: mounts::tmpfs_options(options)?,
         };
@@ -254,9 +298,10 @@ fn long_form(mount: &havre_engine_types::Mount) -> Result<UserMount, ApiError> {
             })
         }
         "volume" => Err(mounts::named_volume(&mount.source)),
-        other => Err(ApiError::not_implemented(format!(
-            "mount type {other:?} is not available yet"
-        ))),
+        "image" => Err(ApiError::not_implemented(
+            "mounts of images are not available yet",
+        )),
+        _ => Err(wrong("mount type unknown")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Devices: the default-deny rules, `--device`, `--device-cgroup-rule`, and all of the host's for `--privileged`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use havre_api_traits::ApiError;
@@ -19,6 +20,24 @@ pub(crate) struct HostDevice {
     pub gid: u32,
     /// Some of `r`, `w`, `m`.
     pub permissions: String,
+}
+
+/// All that a container needs of the host's devices.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Devices {
+    pub nodes: Vec<HostDevice>,
+    pub numbers: Numbers,
+}
+
+/// Numbers of the block devices that limits of I/O name, by path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers(pub BTreeMap<String, (u32, u32)>);
+
+impl Numbers {
+    pub(super) fn of(&self, path: &str) -> (i64, i64) {
+        let (major, minor) = self.0.get(path).copied().unwrap_or_default();
+        (i64::from(major), i64::from(minor))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

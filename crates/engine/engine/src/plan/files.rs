@@ -95,18 +95,17 @@ pub(crate) fn resolv_conf(host: &str, dns: Dns<'_>) -> Result<String, ApiError> 
 
 /// Refuses host names which would not fit or would add a line somewhere.
 /// The kernel's limit is `__NEW_UTS_LEN`, 64: <https://man7.org/linux/man-pages/man2/sethostname.2.html>.
-pub(crate) fn check_hostname(name: &str) -> Result<(), ApiError> {
-    let fits = name.len() <= 64 && !name.starts_with('-');
-    if name.is_empty()
-        || (fits
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)))
-    {
+pub(crate) fn check_hostname(what: &str, name: &str) -> Result<(), ApiError> {
+    if name.len() > 64 {
+        return Err(ApiError::invalid(format!(
+            "{what} {name:?} is too long (maximum 64 bytes)"
+        )));
+    }
+    if name.is_empty() || is_one_word(name) {
         return Ok(());
     }
     Err(ApiError::invalid(format!(
-        "invalid hostname format: {name:?}"
+        "invalid {what} format: {name:?}"
     )))
 }
 
@@ -176,9 +175,9 @@ mod tests {
             .unwrap_err();
         }
         let long = "a".repeat(65);
-        for hostile in ["a\nb", "-a", "a b", "a/b", long.as_str()] {
-            assert!(check_hostname(hostile).is_err(), "{hostile:?}");
+        for hostile in ["a\nb", "a b", "a\u{2028}b", long.as_str()] {
+            check_hostname("hostname", hostile).unwrap_err();
         }
-        check_hostname("web-1.example").unwrap();
+        check_hostname("hostname", "web-1.example").unwrap();
     }
 }

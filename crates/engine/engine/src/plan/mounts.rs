@@ -55,13 +55,24 @@ impl UserMount {
 }
 
 /// What decides about the default mounts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Defaults {
     pub privileged: bool,
     pub writable_cgroup: bool,
-    pub shm_size: i64,
-    /// The host's IPC namespace brings its own `/dev/shm` and `/dev/mqueue`.
-    pub host_ipc: bool,
+    /// The root is read-only, and with it what the engine puts there.
+    pub read_only: bool,
+    pub shm: Shm,
+}
+
+/// What `/dev/shm` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shm {
+    /// The container's own, of so many bytes.
+    Own(i64),
+    None,
+    Host,
+    /// Another container's, by the way through a process there.
+    Of(PathBuf),
 }
 
 /// Reads a `-v` value: `/host:/container[:options]`.
@@ -88,36 +99,59 @@ pub(crate) fn parse_bind(spec: &str) -> Result<UserMount, ApiError> {
     if !source.starts_with('/') {
         return Err(named_volume(source));
     }
-    let destination = clean(destination).map_err(|why| wrong(&why))?;
-    let mut mount = UserMount::bind(absolute(source).map_err(|why| wrong(&why))?, destination);
-    let Kind::Bind {
+    let config = |why: String| wrong(&format!("invalid mount config for type \"bind\": {why}"));
+    let destination = clean(destination).map_err(config)?;
+    let mut mount = UserMount::bind(absolute(source).map_err(config)?, destination);
+    let mode = mode(options.unwrap_or_default())?;
+    mount.read_only = mode.read_only;
+    if let Kind::Bind {
         propagation,
-        recursive,
         create_source,
         ..
     } = &mut mount.kind
-    else {
-        return Err(wrong(""));
-    };
-    *create_source = true;
-    let mut read_only = false;
-    for option in options
-        .unwrap_or_default()
-        .split(',')
-        .filter(|o| !o.is_empty())
     {
-        match option {
-            "ro" => read_only = true,
-            "rw" | "rbind" | "nocopy" | "cached" | "consistent" | "delegated" => {}
-            "bind" => *recursive = false,
-            // SELinux is not enabled here, as Docker treats both then.
-            "z" | "Z" => {}
-            p if PROPAGATIONS.contains(&p) => option.clone_into(propagation),
-            _ => return Err(wrong(&format!("invalid mode: {option}"))),
+        *create_source = true;
+        if let Some(wanted) = mode.propagation {
+            wanted.clone_into(propagation);
         }
     }
-    mount.read_only = read_only;
     Ok(mount)
+}
+
+#[derive(Default)]
+struct BindMode<'a> {
+    read_only: bool,
+    propagation: Option<&'a str>,
+}
+
+/// The third part of a `-v` value: each kind of word at most once.
+/// <https://github.com/moby/moby/blob/master/daemon/volume/mounts/linux_parser.go> (`linuxValidMountMode`)
+fn mode(text: &str) -> Result<BindMode<'_>, ApiError> {
+    let mut mode = BindMode::default();
+    let (mut access, mut label, mut copy, mut consistency) = (0, 0, 0, 0);
+    let mut propagations = 0;
+    for option in text.split(',').filter(|_| !text.is_empty()) {
+        let count = match option {
+            "ro" | "rw" => {
+                mode.read_only = option == "ro";
+                &mut access
+            }
+            // SELinux is not enabled here, as Docker treats both then.
+            "z" | "Z" => &mut label,
+            "nocopy" => &mut copy,
+            "cached" | "consistent" | "delegated" => &mut consistency,
+            p if PROPAGATIONS.contains(&p) => {
+                mode.propagation = Some(p);
+                &mut propagations
+            }
+            _ => return Err(ApiError::invalid(format!("invalid mode: {text}"))),
+        };
+        *count += 1;
+        if *count > 1 {
+            return Err(ApiError::invalid(format!("invalid mode: {text}")));
+        }
+    }
+    Ok(mode)
 }
 
 pub(crate) fn named_volume(name: &str) -> ApiError {
@@ -136,7 +170,7 @@ pub(crate) fn anonymous(path: &str) -> ApiError {
 pub(crate) fn clean(path: &str) -> Result<PathBuf, String> {
     let cleaned = absolute(path)?;
     if cleaned == Path::new("/") {
-        return Err("destination can't be '/'".to_owned());
+        return Err("invalid specification: destination can't be '/'".to_owned());
     }
     Ok(cleaned)
 }
@@ -144,11 +178,18 @@ pub(crate) fn clean(path: &str) -> Result<PathBuf, String> {
 /// Makes a path plain, as Go's `filepath.Clean` does for absolute ones.
 pub(crate) fn absolute(path: &str) -> Result<PathBuf, String> {
     if !path.starts_with('/') {
-        return Err(format!("mount path must be absolute: '{path}'"));
+        return Err(format!(
+            "invalid mount path: '{path}' mount path must be absolute"
+        ));
     }
     if path.contains('\0') {
         return Err("a path cannot contain a zero byte".to_owned());
     }
+    Ok(below_root(path))
+}
+
+/// The path by its letters, absolute; `..` ends at the root.
+pub(super) fn below_root(path: &str) -> PathBuf {
     let mut cleaned = PathBuf::from("/");
     for part in Path::new(path).components() {
         match part {
@@ -159,32 +200,42 @@ pub(crate) fn absolute(path: &str) -> Result<PathBuf, String> {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    Ok(cleaned)
+    cleaned
 }
 
-/// Options of a `--tmpfs`: Docker's `noexec,nosuid,nodev` unless the opposite is given.
+/// Options of a `--tmpfs`: Docker's `noexec,nosuid,nodev` unless the opposite is given; the last word of a kind counts.
+/// <https://github.com/moby/sys/blob/main/mount/flags_unix.go> (`MergeTmpfsOptions`)
 pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
-    const FLAGS: [(&str, &str); 6] = [
+    const FLAGS: [(&str, &str); 9] = [
         ("exec", "noexec"),
         ("suid", "nosuid"),
         ("dev", "nodev"),
         ("rw", "ro"),
         ("async", "sync"),
         ("diratime", "nodiratime"),
+        ("atime", "noatime"),
+        ("relatime", "norelatime"),
+        ("strictatime", "nostrictatime"),
     ];
-    const PLAIN: [&str; 4] = ["relatime", "strictatime", "noatime", "atime"];
-    const VALUES: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"];
+    const PLAIN: [&str; 3] = ["defaults", "dirsync", "nomand"];
+    const VALUES: [&str; 7] = [
+        "size",
+        "mode",
+        "uid",
+        "gid",
+        "nr_inodes",
+        "nr_blocks",
+        "mpol",
+    ];
+    let wrong = |option: &str| ApiError::invalid(format!("invalid tmpfs option {option:?}"));
     let mut options: Vec<String> = ["noexec", "nosuid", "nodev"]
         .into_iter()
         .map(str::to_owned)
         .collect();
     for option in text.split(',').filter(|o| !o.is_empty()) {
-        let key = option.split_once('=').map(|(key, _)| key);
-        if let Some(key) = key {
-            if !VALUES.contains(&key) {
-                return Err(ApiError::invalid(format!(
-                    "Invalid tmpfs option [\"{option}\"]"
-                )));
+        if let Some((key, _)) = option.split_once('=') {
+            if !VALUES.contains(&key) || option.chars().any(char::is_control) {
+                return Err(wrong(option));
             }
             options.retain(|o| !o.starts_with(&format!("{key}=")));
         } else if let Some((on, off)) = FLAGS
@@ -192,10 +243,10 @@ pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
             .find(|(on, off)| option == *on || option == *off)
         {
             options.retain(|o| o != on && o != off);
+        } else if PROPAGATIONS.contains(&option) {
+            options.retain(|o| !PROPAGATIONS.contains(&o.as_str()));
         } else if !PLAIN.contains(&option) {
-            return Err(ApiError::invalid(format!(
-                "Invalid tmpfs option [\"{option}\"]"
-            )));
+            return Err(wrong(option));
         }
         options.push(option.to_owned());
     }
@@ -205,31 +256,29 @@ pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
 /// All mounts in the order in which they are made: defaults, then the user's by depth, so that no mount hides
 /// one that was asked for. A default at the same place as a user's mount is left out.
 pub(crate) fn assemble(
-    defaults: Defaults,
+    defaults: &Defaults,
     engine_files: &[(PathBuf, &str)],
     user: &[UserMount],
 ) -> Result<Vec<Mount>, ApiError> {
-    let taken = |path: &Path| user.iter().any(|m| m.destination == path);
+    let taken = |path: &Path| {
+        // Who brings a /dev brings all that is in it.
+        user.iter().any(|m| {
+            m.destination == path
+                || (m.destination == Path::new("/dev") && path.starts_with("/dev"))
+        })
+    };
     let mut mounts = Vec::with_capacity(10 + user.len());
-    for (destination, kind, options) in default_mounts(defaults) {
+    for (destination, kind, source, options) in default_mounts(defaults) {
         if !taken(Path::new(destination)) {
-            let source = if kind == "bind" { destination } else { kind };
-            let kind_name = if destination == "/dev/shm" && kind == "tmpfs" {
-                "shm"
-            } else {
-                source
-            };
-            mounts.push(build(
-                destination.as_ref(),
-                kind,
-                kind_name.as_ref(),
-                options,
-            )?);
+            mounts.push(build(destination.as_ref(), kind, &source, options)?);
         }
     }
     for (source, destination) in engine_files {
         if !taken(Path::new(destination)) {
-            let options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+            let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+            if defaults.read_only {
+                options.push("ro".to_owned());
+            }
             mounts.push(build(destination.as_ref(), "bind", source, options)?);
         }
     }
@@ -286,58 +335,57 @@ fn user_mount(mount: &UserMount) -> Result<Mount, ApiError> {
     }
 }
 
+/// Destination, type, source and options.
+type Default = (&'static str, &'static str, PathBuf, Vec<String>);
+
 /// <https://github.com/moby/moby/blob/master/daemon/pkg/oci/defaults.go>
-fn default_mounts(defaults: Defaults) -> Vec<(&'static str, &'static str, Vec<String>)> {
+fn default_mounts(defaults: &Defaults) -> Vec<Default> {
     let own = |options: &[&str]| options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>();
     let nothing = ["nosuid", "noexec", "nodev"];
-    let read_only = |writable: bool| {
+    let with_access = |writable: bool| {
         let mut options = own(&nothing);
         options.push(if writable { "rw" } else { "ro" }.to_owned());
         options
     };
+    let device = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let terminals = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
     let mut mounts = vec![
-        ("/proc", "proc", own(&nothing)),
+        ("/proc", "proc", "proc".into(), own(&nothing)),
+        ("/dev", "tmpfs", "tmpfs".into(), own(&device)),
+        ("/dev/pts", "devpts", "devpts".into(), own(&terminals)),
         (
-            "/dev",
-            "tmpfs",
-            own(&["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            "/sys",
+            "sysfs",
+            "sysfs".into(),
+            with_access(defaults.privileged),
         ),
-        (
-            "/dev/pts",
-            "devpts",
-            own(&[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ]),
-        ),
-        ("/sys", "sysfs", read_only(defaults.privileged)),
         (
             "/sys/fs/cgroup",
             "cgroup",
-            read_only(defaults.privileged || defaults.writable_cgroup),
+            "cgroup".into(),
+            with_access(defaults.writable_cgroup),
         ),
+        // An instance shows the queues of the IPC namespace that it is mounted in, whoever's that is.
+        ("/dev/mqueue", "mqueue", "mqueue".into(), own(&nothing)),
     ];
-    if defaults.host_ipc {
-        mounts.push((
-            "/dev/mqueue",
-            "bind",
-            own(&["rbind", "nosuid", "noexec", "nodev"]),
-        ));
-        mounts.push((
-            "/dev/shm",
-            "bind",
-            own(&["rbind", "nosuid", "noexec", "nodev"]),
-        ));
-    } else {
-        mounts.push(("/dev/mqueue", "mqueue", own(&nothing)));
-        let mut shm = own(&nothing);
-        shm.push("mode=1777".to_owned());
-        shm.push(format!("size={}", defaults.shm_size));
-        mounts.push(("/dev/shm", "tmpfs", shm));
+    let bind = || own(&["rbind", "rprivate"]);
+    match &defaults.shm {
+        Shm::Own(size) => {
+            let mut options = own(&nothing);
+            options.push("mode=1777".to_owned());
+            options.push(format!("size={size}"));
+            mounts.push(("/dev/shm", "tmpfs", "shm".into(), options));
+        }
+        Shm::Host => mounts.push(("/dev/shm", "bind", "/dev/shm".into(), bind())),
+        Shm::Of(source) => mounts.push(("/dev/shm", "bind", source.clone(), bind())),
+        Shm::None => {}
     }
     mounts
 }
@@ -420,10 +468,10 @@ mod tests {
         let defaults = Defaults {
             privileged: false,
             writable_cgroup: false,
-            shm_size: 1,
-            host_ipc: false,
+            read_only: false,
+            shm: Shm::Own(1),
         };
-        let mounts = assemble(defaults, &[], &user).unwrap();
+        let mounts = assemble(&defaults, &[], &user).unwrap();
         let shown: Vec<_> = mounts
             .iter()
             .map(|m| {
@@ -437,7 +485,7 @@ mod tests {
         insta::assert_snapshot!(shown.join("\n"));
         let twice = [user[2].clone(), user[2].clone()];
         assert_eq!(
-            assemble(defaults, &[], &twice).unwrap_err().message,
+            assemble(&defaults, &[], &twice).unwrap_err().message,
             "Duplicate mount point: /a"
         );
     }

@@ -30,6 +30,25 @@ pub(crate) struct Modes {
     pub cgroup: Mode,
 }
 
+/// A namespace that can be another container's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    Network,
+    Pid,
+    Ipc,
+}
+
+impl Joined {
+    /// The file in `/proc/<pid>/ns`.
+    pub(crate) const fn file(self) -> &'static str {
+        match self {
+            Self::Network => "net",
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+        }
+    }
+}
+
 impl Modes {
     /// Reads the request. Networks other than `none` and `host` are refused here.
     pub(crate) fn parse(host: &HostConfig) -> Result<Self, ApiError> {
@@ -55,12 +74,12 @@ impl Modes {
         Ok(modes)
     }
 
-    /// The modes that name another container, with the name of its namespace in `/proc/<pid>/ns`.
-    pub(crate) fn others(&mut self) -> [(&mut Mode, &'static str); 3] {
+    /// The modes that may name another container, with the name of the namespace in `/proc/<pid>/ns`.
+    pub(crate) fn others(&mut self) -> [(&mut Mode, Joined); 3] {
         [
-            (&mut self.network, "net"),
-            (&mut self.pid, "pid"),
-            (&mut self.ipc, "ipc"),
+            (&mut self.network, Joined::Network),
+            (&mut self.pid, Joined::Pid),
+            (&mut self.ipc, Joined::Ipc),
         ]
     }
 }
@@ -70,6 +89,9 @@ fn network(mode: &str) -> Result<Mode, ApiError> {
         "" | "default" | "none" => Ok(Mode::Private),
         "host" => Ok(Mode::Host),
         other => match other.strip_prefix("container:") {
+            Some("") => Err(ApiError::invalid(
+                "invalid network mode: invalid container format container:<name|id>",
+            )),
             Some(name) => container("network", other, name),
             None => Err(no_network(other)),
         },
@@ -102,12 +124,12 @@ fn shared(what: &str, mode: &str, private: &[&str]) -> Result<Mode, ApiError> {
 }
 
 fn ipc(mode: &str) -> Result<Mode, ApiError> {
-    if mode == "none" {
-        return Err(ApiError::not_implemented(
-            "IPC mode \"none\" is not available yet: use \"private\" or \"host\"",
+    if mode == "container:" {
+        return Err(ApiError::invalid(
+            "failed to join IPC namespace: invalid name or ID supplied: \"\"",
         ));
     }
-    shared("IPC", mode, &["", "private", "shareable"])
+    shared("IPC", mode, &["", "none", "private", "shareable"])
 }
 
 fn cgroup(mode: &str) -> Result<Mode, ApiError> {

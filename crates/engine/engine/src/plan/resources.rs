@@ -1,123 +1,25 @@
-//! Limits: the request's numbers to the runtime specification's, checked first.
+//! Limits: the request's numbers to the runtime specification's.
+
+mod limits;
 
 use havre_api_traits::ApiError;
-use havre_engine_types::HostConfig;
+use havre_engine_types::{HostConfig, ThrottleDevice, WeightDevice};
+use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxMemoryBuilder, LinuxPidsBuilder,
-    LinuxResources, LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    LinuxBlockIo, LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxMemoryBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType,
 };
 
-use super::HostFacts;
+pub(crate) use limits::{check, settle};
 
-/// <https://github.com/moby/moby/blob/master/daemon/daemon_unix.go> (`linuxMinMemory`)
-const LEAST_MEMORY: i64 = 6 << 20;
+use super::HostFacts;
+use super::devices::Numbers;
+
 /// Docker's period for `--cpus`, in microseconds.
 const PERIOD: u64 = 100_000;
 const UNLIMITED: u64 = u64::MAX;
-
-/// Refuses numbers that no host can honour.
-pub(crate) fn check(host: &HostConfig, facts: &HostFacts) -> Result<(), ApiError> {
-    let refuse = |text: String| Err(ApiError::invalid(text));
-    if host.memory != 0 && host.memory < LEAST_MEMORY {
-        return refuse("Minimum memory limit allowed is 6MB".to_owned());
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return refuse(
-            "Minimum memoryswap limit should be larger than memory limit, see usage".to_owned(),
-        );
-    }
-    if host.memory == 0 && host.memory_swap > 0 {
-        return refuse(
-            "You should always set the Memory limit when using Memoryswap limit, see usage"
-                .to_owned(),
-        );
-    }
-    if host.memory_reservation != 0 && host.memory_reservation < LEAST_MEMORY {
-        return refuse("Minimum memory reservation allowed is 6MB".to_owned());
-    }
-    if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
-        return refuse(
-            "Minimum memory limit can not be less than memory reservation limit, see usage"
-                .to_owned(),
-        );
-    }
-    if let Some(swappiness) = host.memory_swappiness.filter(|s| !(-1..=100).contains(s)) {
-        return refuse(format!(
-            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
-        ));
-    }
-    let available = i64::try_from(facts.cpus)
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1_000_000_000);
-    if host.nano_cpus < 0 || host.nano_cpus > available {
-        return refuse(format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available",
-            cpus = facts.cpus
-        ));
-    }
-    if host.nano_cpus > 0 && host.cpu_quota > 0 {
-        return refuse(
-            "Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned(),
-        );
-    }
-    if host.nano_cpus > 0 && host.cpu_period > 0 {
-        return refuse(
-            "Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned(),
-        );
-    }
-    if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
-        return refuse(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-                .to_owned(),
-        );
-    }
-    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
-        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned());
-    }
-    if host.cpu_shares < 0 {
-        return refuse(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            host.cpu_shares
-        ));
-    }
-    check_cpuset("cpus", &host.cpuset_cpus, facts.cpus)?;
-    check_cpuset("memory nodes", &host.cpuset_mems, 1024)?;
-    if host.shm_size < 0 {
-        return refuse("SHM size can not be less than 0".to_owned());
-    }
-    if !(-1000..=1000).contains(&host.oom_score_adj) {
-        return refuse(format!(
-            "Invalid value {}, range for oom score adj is [-1000, 1000]",
-            host.oom_score_adj
-        ));
-    }
-    rlimits(host, facts).map(|_| ())
-}
-
-/// `0-3,5`: bounded by what exists, so that `0-2000000000` costs nothing (CVE-2018-20699).
-fn check_cpuset(what: &str, text: &str, available: usize) -> Result<(), ApiError> {
-    let wrong = || ApiError::invalid(format!("Invalid value {text} for cpuset {what}"));
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |digits: &str| {
-            digits
-                .trim()
-                .parse::<usize>()
-                .map_err(|_not_a_number| wrong())
-        };
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(wrong());
-        }
-        if last >= available {
-            return Err(ApiError::invalid(format!(
-                "Requested {what} are not available - requested {text}, available: 0-{}",
-                available.saturating_sub(1)
-            )));
-        }
-    }
-    Ok(())
-}
 
 /// The cgroup limits of the container.
 pub(crate) fn resources(
@@ -180,6 +82,15 @@ fn cpu(host: &HostConfig) -> LinuxCpuBuilder {
     if host.cpu_quota != 0 {
         cpu = cpu.quota(host.cpu_quota);
     }
+    if let Some(period) = u64::try_from(host.cpu_realtime_period)
+        .ok()
+        .filter(|&p| p > 0)
+    {
+        cpu = cpu.realtime_period(period);
+    }
+    if host.cpu_realtime_runtime != 0 {
+        cpu = cpu.realtime_runtime(host.cpu_realtime_runtime);
+    }
     if !host.cpuset_cpus.is_empty() {
         cpu = cpu.cpus(host.cpuset_cpus.clone());
     }
@@ -187,6 +98,61 @@ fn cpu(host: &HostConfig) -> LinuxCpuBuilder {
         cpu = cpu.mems(host.cpuset_mems.clone());
     }
     cpu
+}
+
+/// The shares and rates of block I/O for single devices, whose numbers were looked up.
+pub(crate) fn device_io(
+    host: &HostConfig,
+    numbers: &Numbers,
+) -> Result<Option<LinuxBlockIo>, ApiError> {
+    let weights = host.blkio_weight_device.as_deref().unwrap_or_default();
+    let rates = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    let any_rate = rates
+        .iter()
+        .any(|list| list.as_ref().is_some_and(|l| !l.is_empty()));
+    if weights.is_empty() && !any_rate {
+        return Ok(None);
+    }
+    let failed = |err| crate::error::internal("failed to plan the limits", &err);
+    let weight = |device: &WeightDevice| -> Result<LinuxWeightDevice, OciSpecError> {
+        let (major, minor) = numbers.of(&device.path);
+        LinuxWeightDeviceBuilder::default()
+            .major(major)
+            .minor(minor)
+            .weight(device.weight)
+            .build()
+    };
+    let weights = weights.iter().map(weight).collect::<Result<Vec<_>, _>>();
+    let mut io = LinuxBlockIoBuilder::default()
+        .weight_device(weights.map_err(failed)?)
+        .throttle_read_bps_device(throttle(rates[0], numbers).map_err(failed)?)
+        .throttle_write_bps_device(throttle(rates[1], numbers).map_err(failed)?)
+        .throttle_read_iops_device(throttle(rates[2], numbers).map_err(failed)?)
+        .throttle_write_iops_device(throttle(rates[3], numbers).map_err(failed)?);
+    if host.blkio_weight > 0 {
+        io = io.weight(host.blkio_weight);
+    }
+    io.build().map(Some).map_err(failed)
+}
+
+fn throttle(
+    list: &Option<Vec<ThrottleDevice>>,
+    numbers: &Numbers,
+) -> Result<Vec<LinuxThrottleDevice>, OciSpecError> {
+    let one = |device: &ThrottleDevice| {
+        let (major, minor) = numbers.of(&device.path);
+        LinuxThrottleDeviceBuilder::default()
+            .major(major)
+            .minor(minor)
+            .rate(device.rate)
+            .build()
+    };
+    list.iter().flatten().map(one).collect()
 }
 
 /// Explicit limits, so that a container never inherits the engine's; `--ulimit` replaces by name.

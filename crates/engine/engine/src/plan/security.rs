@@ -9,6 +9,10 @@ pub(crate) struct SecurityOptions {
     pub no_new_privileges: bool,
     pub seccomp: Seccomp,
     pub system_paths_open: bool,
+    /// Not given: as privileged or not.
+    pub writable_cgroups: Option<bool>,
+    /// Labels that nobody enforces here.
+    pub labels: Vec<String>,
 }
 
 /// Which filter the container gets.
@@ -26,17 +30,29 @@ pub(crate) enum Seccomp {
 pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, ApiError> {
     let mut parsed = SecurityOptions::default();
     for option in options {
-        if option == "no-new-privileges" {
-            parsed.no_new_privileges = true;
-            continue;
+        match option.as_str() {
+            "no-new-privileges" => {
+                parsed.no_new_privileges = true;
+                continue;
+            }
+            "writable-cgroups" => {
+                parsed.writable_cgroups = Some(true);
+                continue;
+            }
+            "disable" => continue,
+            _ => {}
         }
         let (key, value) = option
             .split_once('=')
             .or_else(|| option.split_once(':'))
             .ok_or_else(|| ApiError::invalid(format!("invalid --security-opt 1: {option:?}")))?;
         match (key, value) {
-            ("no-new-privileges", "true" | "1") => parsed.no_new_privileges = true,
-            ("no-new-privileges", "false" | "0") => parsed.no_new_privileges = false,
+            ("no-new-privileges", value) => {
+                parsed.no_new_privileges = yes_or_no(value).ok_or_else(|| unknown(option))?;
+            }
+            ("writable-cgroups", value) => {
+                parsed.writable_cgroups = Some(yes_or_no(value).ok_or_else(|| unknown(option))?);
+            }
             ("seccomp", "unconfined") => parsed.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin" | "") => parsed.seccomp = Seccomp::Default,
             ("seccomp", json) => parsed.seccomp = Seccomp::Profile(Box::new(profile(json)?)),
@@ -47,19 +63,43 @@ pub(crate) fn parse(options: &[String]) -> Result<SecurityOptions, ApiError> {
                     "AppArmor profile {name:?} was requested, but AppArmor is not enabled on this host"
                 )));
             }
-            ("label", value) => {
-                return Err(ApiError::invalid(format!(
-                    "SELinux label {value:?} was requested, but SELinux is not enabled on this host"
-                )));
-            }
-            _ => {
-                return Err(ApiError::invalid(format!(
-                    "invalid --security-opt 2: {option:?}"
-                )));
-            }
+            ("label", value) => parsed.labels.push(label(value)?.to_owned()),
+            _ => return Err(unknown(option)),
         }
     }
     Ok(parsed)
+}
+
+fn unknown(option: &str) -> ApiError {
+    ApiError::invalid(format!("invalid --security-opt 2: {option:?}"))
+}
+
+/// As Go's `strconv.ParseBool`.
+fn yes_or_no(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// <https://github.com/opencontainers/selinux/blob/main/go-selinux/label/label_linux.go> (`InitLabels`)
+fn label(value: &str) -> Result<&str, ApiError> {
+    let kinds = ["user", "role", "type", "level", "filetype"];
+    match value.split_once(':') {
+        Some((kind, _)) if kinds.contains(&kind) => Ok(value),
+        _ => Err(ApiError::invalid(format!(
+            "Bad label option {value:?}, valid options 'disable' or \n'user, role, level, type, filetype' followed by ':' and a value"
+        ))),
+    }
+}
+
+/// What was asked for and does not hold here, for the answer of `create`: without SELinux dockerd ignores labels
+/// silently.
+pub(crate) fn warning(options: &SecurityOptions) -> Option<String> {
+    let labels = options.labels.join(", ");
+    (!labels.is_empty())
+        .then(|| format!("SELinux is not enabled on this host: the label {labels} is not applied"))
 }
 
 fn profile(json: &str) -> Result<Profile, ApiError> {
@@ -129,7 +169,8 @@ mod tests {
         insta::assert_snapshot!(
             [
                 "apparmor=docker-default",
-                "label=type:svirt_lxc_net_t",
+                "label=svirt_lxc_net_t",
+                "writable-cgroups=maybe",
                 "foo",
                 "foo=bar",
                 "seccomp={"

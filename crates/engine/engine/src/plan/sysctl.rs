@@ -16,6 +16,25 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
+/// Set in every network namespace of a container's own: ICMP echo sockets and low ports need no capability there.
+/// <https://github.com/moby/moby/blob/master/daemon/oci_linux.go> (`withCommonOptions`)
+pub(crate) const DEFAULTS: [(&str, &str); 2] = [
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+];
+
+/// Adds the defaults that nobody asked to be otherwise.
+pub(crate) fn add_defaults(
+    wanted: &mut BTreeMap<String, String>,
+    defaults: &[(&'static str, &'static str)],
+) {
+    for (key, value) in defaults {
+        wanted
+            .entry((*key).to_owned())
+            .or_insert_with(|| (*value).to_owned());
+    }
+}
+
 /// Which namespaces belong to the container alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 
-fn facts() -> HostFacts {
+pub(super) fn facts() -> HostFacts {
     HostFacts {
         hostname: "host".to_owned(),
         cpus: 4,
@@ -17,6 +17,24 @@ fn facts() -> HostFacts {
         thermal_throttle: Vec::new(),
         time_namespace: true,
         cgroup_parent: "havre-test".to_owned(),
+        default_sysctls: DEFAULT_SYSCTLS.to_vec(),
+        limits: havre_cgroup::Features {
+            memory: true,
+            swap: true,
+            reservation: true,
+            swappiness: true,
+            oom_kill_disable: true,
+            cpu_shares: true,
+            cpu_quota: true,
+            cpuset: true,
+            pids: true,
+            io_weight: true,
+            io_weight_device: true,
+            io_rates: true,
+            cpus: "0-3".to_owned(),
+            memory_nodes: "0".to_owned(),
+            ..havre_cgroup::Features::default()
+        },
     }
 }
 
@@ -34,7 +52,7 @@ fn plan(config: ContainerConfig, host: &HostConfig) -> Result<String, ApiError> 
     let merged = merge(config, &image())?;
     check(&merged, host, &image(), &facts())?;
     let identity = resolve_user(&merged.user, &[], &Accounts::default())?;
-    let devices = [HostDevice {
+    let node = HostDevice {
         path: "/dev/fuse".into(),
         kind: DeviceKind::Char,
         major: 10,
@@ -43,11 +61,10 @@ fn plan(config: ContainerConfig, host: &HostConfig) -> Result<String, ApiError> 
         uid: 0,
         gid: 0,
         permissions: "rw".to_owned(),
-    }];
-    let devices = if host.devices.is_some() {
-        &devices[..]
-    } else {
-        &[]
+    };
+    let devices = Devices {
+        nodes: host.devices.iter().map(|_| node.clone()).collect(),
+        numbers: Numbers([("/dev/sda".to_owned(), (8, 0))].into()),
     };
     let spec = spec(Inputs {
         id: &ContainerId::from_bytes([0xab; 32]),
@@ -56,7 +73,7 @@ fn plan(config: ContainerConfig, host: &HostConfig) -> Result<String, ApiError> 
         facts: &facts(),
         filters: &Filters::default(),
         identity: &identity,
-        devices,
+        devices: &devices,
         modes: &Modes::parse(host)?,
         data: Path::new("/data"),
     })?;

@@ -131,13 +131,14 @@ fn parse<'a>(text: &'a str, what: &str) -> Result<Name<'a>, ApiError> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse::<u32>() {
             Ok(number) if number <= MAX_ID => Ok(Name::Number(number)),
-            _ => Err(invalid(format!(
-                "invalid {what} {text}: uids and gids must be in range 0-{MAX_ID}"
-            ))),
+            _ => Err(out_of_range(what, text)),
         };
     }
     // "-1", "+1", "0x0" and "1e3" look like numbers to somebody: neither a number nor a name here.
     if first.is_ascii_digit() || matches!(first, '+' | '-') {
+        if text.parse::<i128>().is_ok() {
+            return Err(out_of_range(what, text));
+        }
         return Err(invalid(format!(
             "invalid {what} {text:?}: neither a number nor a name"
         )));
@@ -151,6 +152,12 @@ fn parse<'a>(text: &'a str, what: &str) -> Result<Name<'a>, ApiError> {
         )));
     }
     Ok(Name::Text(text))
+}
+
+fn out_of_range(what: &str, text: &str) -> ApiError {
+    invalid(format!(
+        "invalid {what} {text}: uids and gids must be in range 0-{MAX_ID}"
+    ))
 }
 
 fn invalid(message: String) -> ApiError {
