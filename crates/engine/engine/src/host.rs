@@ -126,7 +126,7 @@ fn numbers(host: &HostConfig) -> ApiResult<Numbers> {
     for path in weights.chain(rates.map(|device| &device.path)) {
         let stat = rustix::fs::stat(path).map_err(|errno| {
             let err = std::io::Error::from(errno);
-            ApiError::invalid(format!("stat {path}: {}", havre_types::chain(&err)))
+            ApiError::invalid(format!("stat {path}: {}", havre_types::os_text(&err)))
         })?;
         let number = stat.st_rdev;
         let number = (rustix::fs::major(number), rustix::fs::minor(number));

@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn the_weight_of_bfq_is_the_one_asked_for() {
-        for (given, expected) in [("1", "10"), ("8:0 10000", "8:0 1000"), ("2930", "299")] {
+        for (given, expected) in [("1", "10"), ("8:0 10000", "8:0 1000"), ("2930", "300")] {
             let write = Write {
                 controller: Some(Controller::Io),
                 file: "io.weight".into(),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use havre_api_traits::{ApiError, ApiResult};
-use havre_engine_types::{ContainerCreateRequest, ContainerCreateResponse, HostConfig};
+use havre_engine_types::{
+    ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, HostConfig,
+};
 use havre_types::{ContainerId, Platform, Timestamp};
 
 use super::actor::{self, Beginning};
@@ -34,15 +36,8 @@ pub(crate) async fn create(
     let image = crate::images::find(shared, &request.config.image)?;
     check_platform(&platform, &image.config, &request.config.image)?;
     let config = plan::merge(request.config, &image.config)?;
-    let mut warnings = plan::settle_limits(&mut host_config, &shared.facts);
-    warnings.extend(plan::check(
-        &config,
-        &host_config,
-        &image.config,
-        &shared.facts,
-    )?);
+    let mut warnings = limits_and_modes(shared, &config, &mut host_config, &image.config)?;
     warnings.extend(foreign_platform(&platform, &image.config));
-    join::name_by_id(&shared.registry, &mut host_config)?;
     // A file system that hangs holds up nobody else.
     let mut host_config =
         blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
@@ -108,6 +103,19 @@ pub(crate) async fn create(
         id: id.to_string(),
         warnings,
     })
+}
+
+/// Checks the request; what this kernel cannot limit is taken out with a warning.
+fn limits_and_modes(
+    shared: &Shared,
+    config: &ContainerConfig,
+    host_config: &mut HostConfig,
+    image: &havre_oci::ImageConfig,
+) -> ApiResult<Vec<String>> {
+    let mut warnings = plan::settle_limits(host_config, &shared.facts);
+    warnings.extend(plan::check(config, host_config, image, &shared.facts)?);
+    join::name_by_id(&shared.registry, host_config)?;
+    Ok(warnings)
 }
 
 /// Layer, directory and record, at the same time; all or nothing.

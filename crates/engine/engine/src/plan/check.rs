@@ -129,6 +129,9 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
             host.isolation
         ));
     }
+    if host.cgroup_parent.contains(char::is_control) {
+        return refuse(format!("invalid cgroup parent: {:?}", host.cgroup_parent));
+    }
     if host
         .annotations
         .iter()
