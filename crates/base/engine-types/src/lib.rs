@@ -17,6 +17,7 @@ mod mount;
 mod network;
 mod progress;
 mod system;
+mod usage;
 
 pub use archive::{FilesystemChange, PathStat};
 pub use container::{
@@ -52,6 +53,7 @@ pub use system::{
     Commit, ComponentVersion, FirewallInfo, IndexInfo, PlatformInfo, PluginsInfo, RegistryConfig,
     Runtime, SwarmInfo, SystemInfo, SystemVersion,
 };
+pub use usage::{AuthConfig, AuthResponse, DiskUsage, ObjectUsage};
 
 /// The body of every error answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -57,6 +57,11 @@ impl Call {
     /// Reads the JSON body; None without one.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         check_json_type(&self.headers, self.body.is_end_stream())?;
+        self.any_json().await
+    }
+
+    /// Reads the JSON body whatever its content type says; None without one.
+    pub(crate) async fn any_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         let bytes = body::read_small(&mut self.body).await?;
         if bytes.is_empty() {
             return Ok(None);

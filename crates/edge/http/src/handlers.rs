@@ -2,6 +2,7 @@
 //! state and decide nothing that the engine could.
 
 mod archive;
+mod auth;
 mod containers;
 mod execs;
 mod images;
@@ -10,6 +11,7 @@ mod monitor;
 mod output;
 mod shape;
 mod system;
+mod usage;
 
 use havre_api_traits::ApiError;
 
@@ -57,9 +59,9 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ArchiveGet => archive::get(&call).await,
         Action::ArchivePut => archive::put(call).await,
         Action::Commit => archive::commit(&call).await,
-        Action::Auth => system::auth(&call).await,
-        Action::DiskUsage => system::disk_usage(&call).await,
-        Action::ContainerAttachWs => output::attach_ws(&call).await,
+        Action::Auth => auth::login(call).await,
+        Action::DiskUsage => usage::disk_usage(&call).await,
+        Action::ContainerAttachWs => output::attach_ws(call).await,
         Action::ExecCreate => execs::create(call).await,
         Action::ExecStart => execs::start(call).await,
         Action::ExecResize => execs::resize(&call).await,

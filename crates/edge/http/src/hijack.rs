@@ -80,7 +80,7 @@ pub(crate) async fn run(upgrade: OnUpgrade, head: String, takeover: Takeover) {
 }
 
 /// The connection and what was read of it already.
-fn parts(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
+pub(crate) fn parts(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<Conn>>().ok()?;
     let (stream, rest) = parts.io.into_inner().into_parts();
     let mut begin = BytesMut::from(&parts.read_buf[..]);
@@ -193,7 +193,8 @@ async fn end_of_input(
     Ok(false)
 }
 
-async fn drain(stream: &Stream) {
+/// Waits until the client closes, and reads over what it still sends.
+pub(crate) async fn drain(stream: &Stream) {
     let until_end = async {
         let mut buffer = BytesMut::new();
         while matches!(stream.read(&mut buffer).await, Ok(1..)) {

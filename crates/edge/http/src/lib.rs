@@ -16,6 +16,7 @@ mod server;
 mod stdcopy;
 mod stream;
 mod version;
+mod websocket;
 
 pub use listen::{Host, ListenError, Listener};
 pub use route::{Route, routes};

@@ -33,7 +33,7 @@ pub use images::{Images, ImportRequest, LoadRequest, PullRequest, RegistryAuth, 
 pub use lifecycle::Lifecycle;
 pub use monitor::{Monitor, StatsMode};
 pub use stream::{Download, Progress, Upload};
-pub use system::{EventsQuery, System};
+pub use system::{EventsQuery, System, UsageQuery};
 
 /// The result of every call.
 pub type ApiResult<T> = Result<T, ApiError>;

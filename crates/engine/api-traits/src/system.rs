@@ -1,11 +1,11 @@
 //! The engine as a whole.
 
 use async_trait::async_trait;
-use havre_engine_types::{Event, Filters, SystemInfo, SystemVersion};
+use havre_engine_types::{AuthResponse, DiskUsage, Event, Filters, SystemInfo, SystemVersion};
 use havre_types::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::ApiResult;
+use crate::{ApiResult, RegistryAuth};
 
 /// Which events to send.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,23 @@ pub struct EventsQuery {
     pub until: Option<Timestamp>,
     /// Docker's filters (`type`, `event`, `container`, `image`, `label`, …).
     pub filters: Filters,
+}
+
+/// Of which objects the disk usage is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent choices, as the request has them"
+)]
+pub struct UsageQuery {
+    /// Containers.
+    pub containers: bool,
+    /// Images.
+    pub images: bool,
+    /// Volumes.
+    pub volumes: bool,
+    /// What builds keep.
+    pub build_cache: bool,
 }
 
 /// Information, version, events.
@@ -30,4 +47,10 @@ pub trait System: Send + Sync {
     /// Subscribes. The subscription is in force when this returns: an event caused later cannot be
     /// missed. The stream ends at `until`, at shutdown, or when the receiver is dropped.
     async fn events(&self, query: EventsQuery) -> ApiResult<mpsc::Receiver<Event>>;
+
+    /// What the engine's objects take on the disk, with each object.
+    async fn disk_usage(&self, query: UsageQuery) -> ApiResult<DiskUsage>;
+
+    /// Asks a registry whether it accepts credentials.
+    async fn login(&self, auth: RegistryAuth) -> ApiResult<AuthResponse>;
 }

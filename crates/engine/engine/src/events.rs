@@ -1,19 +1,28 @@
-//! The event bus: an ordered ring that every subscriber reads by sequence number, also after a restart.
+//! The event bus: an ordered journal that every subscriber reads by sequence number, also after a restart.
 //!
-//! A subscriber holds a position, not a queue of its own, so a slow one costs nothing and loses nothing until it is
-//! a whole ring behind; then it skips and the engine says so in its log.
+//! The journal lies in the metadata store. An event that comes with a change of a record is written in the change's
+//! own transaction, every other one within [`crate::engine`]'s 300 ms; so a killed engine loses at most the latter.
+//! The newest [`CAPACITY`] events stay. A subscriber holds a position, not a queue of its own: a slow one costs
+//! nothing and loses nothing until it is that far behind. Then it gets one event that says how many it missed.
+
+mod filter;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use havre_engine_types::Event;
+use havre_engine_types::{Actor, Event};
 use havre_meta::{Batch, Meta};
+use havre_types::Timestamp;
 use tokio::sync::watch;
+
+pub(crate) use self::filter::{check, wanted};
 
 /// Kind of the documents in the metadata store.
 const KIND: &str = "event";
 /// Events kept; Docker keeps 256, in memory only.
-const CAPACITY: usize = 1024;
+const CAPACITY: usize = 2048;
+/// Action of the event that stands for those which a slow reader missed.
+const MISSED: &str = "events-missed";
 
 /// An event and its place in the order of all.
 #[derive(Clone, Debug)]
@@ -119,7 +128,74 @@ impl Bus {
     }
 }
 
+/// What a reader gets in the place of `count` events that it was too slow for, the last of them `until`.
+pub(crate) fn missed(instance: &str, count: u64, until: u64) -> Event {
+    let now = Timestamp::now();
+    let attributes = [
+        ("count".to_owned(), count.to_string()),
+        ("last-sequence".to_owned(), until.to_string()),
+    ];
+    Event {
+        kind: "daemon".to_owned(),
+        action: MISSED.to_owned(),
+        actor: Actor {
+            id: instance.to_owned(),
+            attributes: attributes.into(),
+        },
+        scope: "local".to_owned(),
+        time: now.secs,
+        time_nano: now.unix_nanos(),
+        ..Event::default()
+    }
+}
+
 /// Zero-padded, so that the store's order is the order of events.
 fn id(sequence: u64) -> String {
     format!("{sequence:020}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(action: u64) -> Event {
+        Event {
+            action: action.to_string(),
+            ..Event::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_journal_is_ordered_bounded_and_outlives_the_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("meta.db");
+        let total = u64::try_from(CAPACITY).unwrap() + 500;
+        {
+            let meta = Meta::open(&path).unwrap();
+            let bus = Bus::open(&meta).unwrap();
+            for action in 1..=total {
+                bus.publish(numbered(action));
+                if action % 400 == 0 || action == total {
+                    meta.write(bus.save(Batch::new())).await.unwrap();
+                }
+            }
+            // Never saved: the engine is killed here.
+            bus.publish(numbered(total + 1));
+        }
+        let meta = Meta::open(&path).unwrap();
+        let bus = Bus::open(&meta).unwrap();
+        let found = bus.after(0);
+        assert_eq!(found.len(), CAPACITY);
+        let expected: Vec<u64> = (501..=total).collect();
+        let sequences: Vec<u64> = found.iter().map(|entry| entry.sequence).collect();
+        assert_eq!(sequences, expected);
+        let actions: Vec<u64> = found
+            .iter()
+            .map(|e| e.event.action.parse().unwrap())
+            .collect();
+        assert_eq!(actions, expected);
+        bus.publish(numbered(0));
+        assert_eq!(bus.after(total)[0].sequence, total + 1);
+        assert_eq!(*bus.watch().borrow(), total + 1);
+    }
 }

@@ -144,7 +144,8 @@ fn users(shared: &Shared) -> Vec<ImageUser> {
         .collect()
 }
 
-fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
+/// Images that pass the filters, newest first.
+pub(crate) fn list(shared: &Shared, filters: &Filters) -> ApiResult<Vec<ImageSummary>> {
     let failed = |err: &havre_engine_types::FilterError| ApiError::from_classified(err);
     filters.validate(&FILTERS).map_err(|err| failed(&err))?;
     let dangling = filters

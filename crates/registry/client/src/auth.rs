@@ -197,6 +197,8 @@ fn token_request(
         .parameters
         .get("service")
         .map_or("", String::as_str);
+    // Without a repository it is a login: no right is asked for, but a token that can be kept.
+    let login = repository.is_empty();
     let scope = format!("repository:{repository}:pull");
     let mut authorization = None;
     let mut form = None;
@@ -209,22 +211,26 @@ fn token_request(
         if known.identity_token.is_empty() {
             authorization = known.basic();
         } else {
+            let scope = if login {
+                String::new()
+            } else {
+                format!("&scope={}", encode(&scope))
+            };
             form = Some(format!(
-                "grant_type=refresh_token&service={}&scope={}&client_id=havre&refresh_token={}",
+                "grant_type=refresh_token&service={}{scope}&client_id=havre&refresh_token={}",
                 encode(service),
-                encode(&scope),
                 encode(&known.identity_token),
             ));
         }
     }
     if form.is_none() {
         let joint = if url.target.contains('?') { '&' } else { '?' };
-        url.target = format!(
-            "{}{joint}service={}&scope={}",
-            url.target,
-            encode(service),
-            encode(&scope)
-        );
+        let wanted = if login {
+            "offline_token=true&client_id=havre".to_owned()
+        } else {
+            format!("scope={}", encode(&scope))
+        };
+        url.target = format!("{}{joint}service={}&{wanted}", url.target, encode(service));
     }
     let endpoint = Endpoint {
         origin: url.origin.clone(),
@@ -263,13 +269,23 @@ fn is_trusted(realm: &Origin, registry: &Origin, config: &Config) -> bool {
     parent || config.token_servers.iter().any(named)
 }
 
-/// The token of a token server's answer, as the header to send.
-pub(crate) fn read_token(realm: &str, body: &[u8]) -> Result<HeaderValue, AuthError> {
+/// What a token server grants.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// The header to send.
+    pub(crate) header: HeaderValue,
+    /// A token that may stand for the password.
+    pub(crate) identity: Option<String>,
+}
+
+/// Reads a token server's answer.
+pub(crate) fn read_token(realm: &str, body: &[u8]) -> Result<Granted, AuthError> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Answer {
         token: String,
         access_token: String,
+        refresh_token: String,
     }
     let none = || AuthError::NoToken {
         realm: realm.to_owned(),
@@ -283,7 +299,9 @@ pub(crate) fn read_token(realm: &str, body: &[u8]) -> Result<HeaderValue, AuthEr
     if token.is_empty() {
         return Err(none());
     }
-    secret(&format!("Bearer {token}")).ok_or_else(none)
+    let header = secret(&format!("Bearer {token}")).ok_or_else(none)?;
+    let identity = Some(answer.refresh_token).filter(|token| !token.is_empty());
+    Ok(Granted { header, identity })
 }
 
 /// A header that hyper and its logs treat as a secret.
@@ -443,7 +461,11 @@ mod tests {
     fn a_token_has_two_names() {
         for body in [r#"{"token":"t"}"#, r#"{"access_token":"t","expires_in":5}"#] {
             assert_eq!(
-                read_token("r", body.as_bytes()).unwrap().to_str().unwrap(),
+                read_token("r", body.as_bytes())
+                    .unwrap()
+                    .header
+                    .to_str()
+                    .unwrap(),
                 "Bearer t"
             );
         }

@@ -164,16 +164,24 @@ impl Puller {
             servers.sort_by_key(|server| (!server.mirror, server != last));
         }
         drop(reached);
-        let session = |endpoint| {
-            Session::new(
-                Arc::clone(&self.transport),
-                Arc::clone(&self.config),
-                endpoint,
-                request.reference.path(),
-                request.credentials.as_ref(),
-            )
-        };
+        let (path, credentials) = (request.reference.path(), request.credentials.as_ref());
+        let session = |endpoint| self.session(endpoint, path, credentials);
         servers.into_iter().map(session).collect()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A session with one server; without a repository for a login alone.
+    pub(crate) fn session(
+        &self,
+        endpoint: Endpoint,
+        repository: &str,
+        credentials: Option<&Credentials>,
+    ) -> Session {
+        let (transport, config) = (Arc::clone(&self.transport), Arc::clone(&self.config));
+        Session::new(transport, config, endpoint, repository, credentials)
     }
 
     fn remember(&self, session: &Session, reference: &Reference) {

@@ -1,6 +1,6 @@
 //! Requests to one server for one repository: authorised, redirected, and made again if need be.
 
-use crate::auth::{self, AuthError, Credentials, Plan, TokenRequest};
+use crate::auth::{self, AuthError, Credentials, Granted, Plan, TokenRequest};
 use crate::challenge;
 use crate::config::{Config, Retries};
 use crate::endpoint::Endpoint;
@@ -43,6 +43,8 @@ pub(crate) struct Session {
     repository: String,
     credentials: Option<Credentials>,
     authorization: Mutex<Option<HeaderValue>>,
+    /// What the token server gave for the password.
+    identity: Mutex<Option<String>>,
 }
 
 impl Session {
@@ -62,7 +64,14 @@ impl Session {
             repository,
             credentials,
             authorization,
+            identity: Mutex::new(None),
         }
+    }
+
+    /// The token that may stand for the password from now on.
+    pub(crate) fn identity_token(&self) -> Option<String> {
+        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        identity.take()
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -308,7 +317,9 @@ impl Session {
         let body = body.map_err(|_broken| AuthError::NoToken {
             realm: realm.clone(),
         })?;
-        auth::read_token(&realm, &body)
+        let Granted { header, identity } = auth::read_token(&realm, &body)?;
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        Ok(header)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::stream::once;
 use havre_api_traits::{
     ApiError, ContainerList, RemoveContainer, StopOptions, TerminalSize, WaitCondition,
@@ -28,7 +29,7 @@ pub(super) async fn list(call: &Call) -> Reply {
 }
 
 pub(super) async fn create(mut call: Call) -> Reply {
-    let Some(request) = call.json::<ContainerCreateRequest>().await? else {
+    let Some(mut request) = call.json::<ContainerCreateRequest>().await? else {
         return Err(ApiError::invalid(
             "invalid JSON: got EOF while reading request body",
         ));
@@ -41,19 +42,21 @@ pub(super) async fn create(mut call: Call) -> Reply {
         call.query.get("platform")
     };
     let platform = platform.to_owned();
+    let warnings = shape::request::create(call.version, &mut request)?;
     let containers = Arc::clone(&call.api().containers);
-    let created = call
+    let mut created = call
         .finish(async move { containers.create(name, platform, request).await })
         .await?;
+    created.warnings.extend(warnings);
     reply::json(StatusCode::CREATED, &created)
 }
 
 pub(super) async fn inspect(call: &Call) -> Reply {
     let size = call.query.flag("size");
-    reply::json(
-        StatusCode::OK,
-        &call.api().containers.inspect(&call.name, size).await?,
-    )
+    let container = call.api().containers.inspect(&call.name, size).await?;
+    let mut value = to_value(&container)?;
+    shape::container(call.version, &mut value);
+    reply::json(StatusCode::OK, &value)
 }
 
 pub(super) async fn start(call: &Call) -> Reply {
@@ -103,8 +106,14 @@ pub(super) async fn wait(call: &Call) -> Reply {
     let old = call.version.before(30);
     let condition: WaitCondition = if old { "" } else { call.query.get("condition") }.parse()?;
     let waiting = call.api().containers.wait(&call.name, condition).await?;
+    // Before 1.34 nothing at all said that a removal had failed.
+    let silent = condition == WaitCondition::Removed && call.version.before(34);
     let answer = async move {
-        let result = waiting.await.unwrap_or_else(|failure| WaitResponse {
+        let waiting = waiting.await;
+        if silent && waiting.is_err() {
+            return Bytes::new();
+        }
+        let result = waiting.unwrap_or_else(|failure| WaitResponse {
             status_code: -1,
             error: Some(WaitExitError {
                 message: failure.message,

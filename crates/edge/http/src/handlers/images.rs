@@ -3,18 +3,13 @@
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
-use havre_api_traits::{
-    ApiError, ImportRequest, LoadRequest, Progress, PullRequest, RegistryAuth, RemoveImage,
-};
-use havre_engine_types::{JsonMessage, gojson};
-use hyper::header::HeaderMap;
+use havre_api_traits::{ApiError, ImportRequest, LoadRequest, Progress, PullRequest, RemoveImage};
+use havre_engine_types::JsonMessage;
 use hyper::{Response, StatusCode};
-use serde::Deserialize;
 
+use super::auth::registry_auth;
 use super::containers::to_value;
 use super::shape;
 use crate::body::Body;
@@ -27,7 +22,7 @@ const NEWLINE: &str = "\r\n";
 pub(super) async fn list(call: &Call) -> Reply {
     let mut filters = call.filters()?;
     let old = call.query.get("filter");
-    if call.version.before(25) && !old.is_empty() && !filters.contains("reference") {
+    if call.version.before(41) && !old.is_empty() && !filters.contains("reference") {
         filters.add("reference", old);
     }
     let images = call
@@ -190,90 +185,9 @@ fn error_line(failure: &ApiError) -> Bytes {
     reply::json_line(&document, NEWLINE).unwrap_or_default()
 }
 
-/// The JSON in `X-Registry-Auth`; only what is sent to registries.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct AuthHeader {
-    username: String,
-    password: String,
-    auth: String,
-    serveraddress: String,
-    identitytoken: String,
-    registrytoken: String,
-}
-
-/// Credentials of the request. As in Docker, what cannot be read counts as none.
-fn registry_auth(headers: &HeaderMap) -> Option<RegistryAuth> {
-    let bytes = decode(
-        &base64::alphabet::URL_SAFE,
-        headers.get("x-registry-auth")?.to_str().ok()?,
-    )?;
-    let header: AuthHeader = gojson::from_slice(&bytes).ok()?;
-    let mut auth = RegistryAuth {
-        username: header.username,
-        password: header.password,
-        server_address: header.serveraddress,
-        identity_token: header.identitytoken,
-        registry_token: header.registrytoken,
-    };
-    if auth.username.is_empty()
-        && let Some(pair) = decode(&base64::alphabet::STANDARD, &header.auth)
-        && let Ok(pair) = String::from_utf8(pair)
-        && let Some((user, password)) = pair.split_once(':')
-    {
-        auth.username = user.to_owned();
-        password
-            .trim_end_matches('\0')
-            .clone_into(&mut auth.password);
-    }
-    (auth != RegistryAuth::default()).then_some(auth)
-}
-
-fn decode(alphabet: &base64::alphabet::Alphabet, text: &str) -> Option<Vec<u8>> {
-    let lenient =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    GeneralPurpose::new(alphabet, lenient).decode(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-    use hyper::header::HeaderValue;
-
     use super::*;
-
-    fn auth(text: &str) -> Option<RegistryAuth> {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-registry-auth", HeaderValue::from_str(text).unwrap());
-        registry_auth(&headers)
-    }
-
-    #[test]
-    fn credentials_are_read_with_and_without_padding() {
-        let json = r#"{"username":"u","Password":"p??","serveraddress":"r:5000"}"#;
-        for text in [URL_SAFE.encode(json), URL_SAFE_NO_PAD.encode(json)] {
-            let found = auth(&text).unwrap();
-            assert_eq!(
-                (found.username.as_str(), found.password.as_str()),
-                ("u", "p??")
-            );
-            assert_eq!(found.server_address, "r:5000");
-        }
-        let pair = format!(r#"{{"auth":"{}"}}"#, STANDARD.encode("me:se:cret"));
-        let found = auth(&URL_SAFE.encode(pair)).unwrap();
-        assert_eq!(
-            (found.username.as_str(), found.password.as_str()),
-            ("me", "se:cret")
-        );
-    }
-
-    #[test]
-    fn unreadable_credentials_are_none() {
-        for text in ["", "!!!", "e30=", "bnVsbA=="] {
-            assert_eq!(auth(text), None, "{text}");
-        }
-        assert_eq!(registry_auth(&HeaderMap::new()), None);
-    }
 
     #[test]
     fn a_late_failure_is_a_message() {

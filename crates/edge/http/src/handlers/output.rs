@@ -7,7 +7,9 @@ use std::task::{Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::poll_fn;
 use havre_api_traits::{ApiError, AttachOptions, LogEntry, LogOptions};
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use hyper::{Response, StatusCode};
 
 use super::system::moment;
@@ -17,6 +19,7 @@ use crate::detach::Detach;
 use crate::hijack::{self, Attached, Framing, Takeover};
 use crate::reply::{self, RAW_STREAM, Reply};
 use crate::stdcopy;
+use crate::websocket;
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +119,15 @@ fn escape(text: &str) -> String {
 }
 
 pub(super) async fn attach(call: Call) -> Reply {
-    match attach_session(&call).await {
+    let query = &call.query;
+    let options = AttachOptions {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+    };
+    match attach_session(&call, options).await {
         Ok(takeover) => Ok(take_over(call, takeover)),
         // dockerd reports these as plain text: it has taken the connection over already.
         Err(failure) => {
@@ -128,16 +139,8 @@ pub(super) async fn attach(call: Call) -> Reply {
     }
 }
 
-async fn attach_session(call: &Call) -> Result<Takeover, ApiError> {
-    let query = &call.query;
-    let detach = Detach::parse(query.get("detachKeys"))?;
-    let options = AttachOptions {
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        logs: query.flag("logs"),
-        stream: query.flag("stream"),
-    };
+async fn attach_session(call: &Call, options: AttachOptions) -> Result<Takeover, ApiError> {
+    let detach = Detach::parse(call.query.get("detachKeys"))?;
     let session = call.api().containers.attach(&call.name, options).await?;
     let (containers, id) = (Arc::clone(&call.api().containers), call.name.clone());
     Ok(Takeover {
@@ -173,8 +176,37 @@ pub(super) fn take_over(call: Call, takeover: Takeover) -> Response<Body> {
     response
 }
 
-pub(super) async fn attach_ws(call: &Call) -> Reply {
-    super::unfinished(call)
+pub(super) async fn attach_ws(call: Call) -> Reply {
+    let query = &call.query;
+    // Before 1.42 the parameters were ignored and every stream was attached to.
+    let old = call.version.before(42);
+    let options = AttachOptions {
+        stdin: old || query.flag("stdin"),
+        stdout: old || query.flag("stdout"),
+        stderr: old || query.flag("stderr"),
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+    };
+    let takeover = attach_session(&call, options).await?;
+    let handshake = websocket::handshake(&call.method, &call.headers)?;
+    // Text frames, which the bytes of a process are not, were a mistake of before 1.28.
+    let binary = !call.version.before(28);
+    let scope = call.scope().clone();
+    scope.spawn(websocket::run(call.upgrade, binary, takeover));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&handshake.accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(protocol) = handshake.protocol
+        && let Ok(protocol) = HeaderValue::from_str(&protocol)
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tracing::warn;
 
+use super::containers::to_value;
 use super::shape;
 use crate::body::Body;
 use crate::call::Call;
@@ -60,7 +61,9 @@ pub(super) async fn version(call: &Call) -> Reply {
 }
 
 pub(super) async fn info(call: &Call) -> Reply {
-    reply::json(StatusCode::OK, &call.api().system.info().await?)
+    let mut value = to_value(&call.api().system.info().await?)?;
+    shape::info(call.version, &mut value);
+    reply::json(StatusCode::OK, &value)
 }
 
 pub(super) async fn events(call: &Call) -> Reply {
@@ -117,12 +120,4 @@ pub(super) fn moment(call: &Call, name: &str, quote: char) -> Result<Option<Time
             "invalid value for {quote}{name}{quote}: {error}"
         ))),
     }
-}
-
-pub(super) async fn auth(call: &Call) -> Reply {
-    super::unfinished(call)
-}
-
-pub(super) async fn disk_usage(call: &Call) -> Reply {
-    super::unfinished(call)
 }

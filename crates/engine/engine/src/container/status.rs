@@ -10,7 +10,11 @@ use crate::state::Status;
 pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     let age = |since: Timestamp| duration::human(now.since(since));
     match state.status {
-        Status::Running => format!("Up {}", age(state.started_at)),
+        Status::Running => match health(state) {
+            "none" => format!("Up {}", age(state.started_at)),
+            "starting" => format!("Up {} (health: starting)", age(state.started_at)),
+            health => format!("Up {} ({health})", age(state.started_at)),
+        },
         Status::Paused => format!("Up {} (Paused)", age(state.started_at)),
         Status::Restarting => {
             format!(
@@ -31,6 +35,12 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
             )
         }
     }
+}
+
+/// The word of the `health` filter.
+pub(super) fn health(state: &State) -> &str {
+    let health = state.health.as_ref();
+    health.map_or("none", |health| health.status.as_str())
 }
 
 #[cfg(test)]

@@ -104,6 +104,56 @@ async fn tokens_are_fetched_with_each_kind_of_credential() {
 }
 
 #[tokio::test]
+async fn a_login_tells_whether_the_credentials_are_good() {
+    let (image, _) = busybox();
+    let basic = Fake::serve(&image, |request, _| {
+        let refused = Reply::error(401, "UNAUTHORIZED", "authentication required");
+        let refused = refused.header("WWW-Authenticate", "Basic realm=\"fake\"");
+        Some(match request.header("authorization") {
+            BASIC => Reply::new(200, "{}"),
+            _ => refused,
+        })
+    });
+    let client = Client::new();
+    let server = basic.reference().split('/').next().unwrap().to_owned();
+    let good = user("user", "pass").unwrap();
+    assert_eq!(client.puller.login(&server, &good).await.unwrap(), None);
+    let wrong = user("user", "wrong").unwrap();
+    let refused = client.puller.login(&server, &wrong).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("login attempt to http://{server}/v2/ failed with status: 401 Unauthorized")
+    );
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized);
+    let none = client.puller.login(&server, &Credentials::default()).await;
+    assert!(chain(&none.unwrap_err()).ends_with("no basic auth credentials"));
+
+    let token = Fake::serve(&image, |request, _| {
+        let authority = request.header("host").to_owned();
+        if request.target.starts_with("/token") {
+            assert!(!request.target.contains("scope"), "{}", request.target);
+            let known = request.header("authorization") == BASIC;
+            return Some(if known && request.target.contains("offline_token=true") {
+                Reply::new(200, r#"{"token":"good","refresh_token":"keep"}"#)
+            } else {
+                Reply::new(401, "")
+            });
+        }
+        Some(match request.header("authorization") {
+            "Bearer good" => Reply::new(200, "{}"),
+            _ => challenge(&format!("http://{authority}/token")),
+        })
+    });
+    let server = token.reference().split('/').next().unwrap().to_owned();
+    let identity = client.puller.login(&server, &good).await.unwrap();
+    assert_eq!(identity.as_deref(), Some("keep"));
+    let refused = client.puller.login(&server, &wrong).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized);
+    let nowhere = client.puller.login("a b", &good).await.unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::InvalidParameter);
+}
+
+#[tokio::test]
 async fn an_expired_token_is_renewed_in_the_middle() {
     let (image, blob) = busybox();
     let fake = Fake::serve(&image, move |request, number| {

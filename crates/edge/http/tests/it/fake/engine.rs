@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use havre_api_traits::{
     ApiError, ApiResult, AttachOptions, AttachSession, ContainerList, Containers, EventsQuery,
     Images, ImportRequest, LoadRequest, LogOptions, LogSession, Progress, PullRequest,
-    RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload, WaitCondition,
-    WaitFuture,
+    RegistryAuth, RemoveContainer, RemoveImage, StopOptions, System, TerminalSize, Upload,
+    UsageQuery, WaitCondition, WaitFuture,
 };
 use havre_engine_types::{
-    ComponentVersion, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
-    ContainerSummary, Event, Filters, ImageDeleteItem, ImageHistoryItem, ImageInspect,
-    ImageSummary, JsonMessage, SystemInfo, SystemVersion, WaitResponse,
+    AuthResponse, ComponentVersion, ContainerCreateRequest, ContainerCreateResponse,
+    ContainerInspect, ContainerSummary, DiskUsage, Event, Filters, ImageDeleteItem,
+    ImageHistoryItem, ImageInspect, ImageSummary, JsonMessage, ObjectUsage, SystemInfo,
+    SystemVersion, WaitResponse,
 };
+use havre_types::ErrorKind;
 use tokio::sync::mpsc;
 
 use super::{Fake, Process};
@@ -56,6 +58,35 @@ impl System for Fake {
             observers.send_modify(|count| *count -= 1);
         });
         Ok(receiver)
+    }
+
+    async fn disk_usage(&self, query: UsageQuery) -> ApiResult<DiskUsage> {
+        let images = ObjectUsage {
+            items: vec![ImageSummary {
+                id: "sha256:1".to_owned(),
+                size: 7,
+                ..ImageSummary::default()
+            }],
+            total_count: 1,
+            total_size: 7,
+            ..ObjectUsage::default()
+        };
+        Ok(DiskUsage {
+            image_usage: query.images.then_some(images),
+            container_usage: query.containers.then(ObjectUsage::default),
+            volume_usage: query.volumes.then(ObjectUsage::default),
+            build_cache_usage: query.build_cache.then(ObjectUsage::default),
+        })
+    }
+
+    async fn login(&self, auth: RegistryAuth) -> ApiResult<AuthResponse> {
+        if auth.password != "right" {
+            return Err(ApiError::new(ErrorKind::Unauthorized, "wrong password"));
+        }
+        Ok(AuthResponse {
+            identity_token: format!("token of {}", auth.server_address),
+            status: "Login Succeeded".to_owned(),
+        })
     }
 }
 
