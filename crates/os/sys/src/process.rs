@@ -289,6 +289,15 @@ fn gaps(keep: Keep<'_>) -> Vec<(u32, u32)> {
     out
 }
 
+/// Closes every descriptor of this process but those named, for a child made by [`clone3`] that is
+/// about to make one of its own in a place where it can be looked into.
+///
+/// The contract is that of [`CloneArgs::keep`]: from here on none of the others is used, and no owner
+/// of one is dropped, which a process that ends by returning from its closure fulfils.
+pub fn close_others(keep: Keep<'_>) {
+    close_gaps(&gaps(keep));
+}
+
 /// Closes descriptors right after the clone; without allocation, and nothing can fail that
 /// matters: a number that is not open is no error.
 fn close_gaps(gaps: &[(u32, u32)]) {

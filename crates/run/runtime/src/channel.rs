@@ -8,9 +8,11 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use havre_sys::net::{recv_fds, send_fds};
+use havre_sys::process::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Pid;
 
 use crate::error::RuntimeError;
 
@@ -26,6 +28,8 @@ pub(crate) enum FromChild {
     NeedHooks,
     /// The terminal's master side.
     Console(OwnedFd),
+    /// The process that the next words come from.
+    Born(Child),
     /// Set up; waits at the gate.
     Ready,
     /// Gave up.
@@ -37,9 +41,14 @@ pub(crate) enum FromChild {
 const MAPPINGS: u8 = b'm';
 const HOOKS: u8 = b'h';
 const CONSOLE: u8 = b'c';
+const BORN: u8 = b'b';
 const READY: u8 = b'r';
 const FAILED: u8 = b'f';
 const GO: u8 = b'g';
+
+fn born(body: &[u8]) -> Option<Pid> {
+    Pid::from_raw(i32::from_ne_bytes(body.try_into().ok()?))
+}
 
 /// One end of the conversation.
 #[derive(Debug)]
@@ -106,6 +115,10 @@ impl Channel {
             (Some((&MAPPINGS, _)), _) => FromChild::NeedMappings,
             (Some((&HOOKS, _)), _) => FromChild::NeedHooks,
             (Some((&CONSOLE, _)), Some(fd)) => FromChild::Console(fd),
+            (Some((&BORN, body)), Some(pidfd)) => match born(body) {
+                Some(pid) => FromChild::Born(Child { pid, pidfd }),
+                None => FromChild::Failed(RuntimeError::decode(&[])),
+            },
             (Some((&READY, _)), _) => FromChild::Ready,
             (Some((&FAILED, body)), _) => FromChild::Failed(RuntimeError::decode(body)),
             (Some(_), _) => FromChild::Failed(RuntimeError::decode(&[])),
@@ -152,6 +165,11 @@ impl Channel {
 
     pub(crate) fn console(&self, master: BorrowedFd<'_>) -> io::Result<()> {
         self.send(CONSOLE, &[], &[master])
+    }
+
+    pub(crate) fn born(&self, child: &Child) -> io::Result<()> {
+        let pid = child.pid.as_raw_pid().to_ne_bytes();
+        self.send(BORN, &pid, &[child.pidfd.as_fd()])
     }
 
     pub(crate) fn ready(&self) -> io::Result<()> {

@@ -1,18 +1,20 @@
 //! Entering a container with another process, under the container's own confinement.
 
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
 use havre_cgroup::Cgroup;
 use havre_sys::fsroot::Root;
-use havre_sys::process::{Child, CloneArgs, CloneFlags, Keep, clone3};
-use havre_sys::{namespace, prctl};
+use havre_sys::prctl;
+use havre_sys::process::{Child, CloneArgs, CloneFlags, Keep, clone3, close_others};
 use oci_spec::runtime::{Process, Spec};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, umask};
-use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::cgroups::Placement;
 use crate::channel::{self, Channel};
@@ -92,17 +94,26 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    /// The descriptors that the child needs.
-    fn descriptors(&self, channel: &Channel) -> Vec<RawFd> {
+    /// The descriptors that the helper needs.
+    fn descriptors(&self, channels: &[&Channel]) -> Vec<RawFd> {
         let placement = self.cgroup.iter().flat_map(Placement::descriptors);
-        placement
-            .chain(self.request.stdio.streams().descriptors())
-            .chain(self.request.gate.for_child().descriptor())
+        let own = placement
             .chain([self.init.as_fd()])
-            .map(|fd| fd.as_raw_fd())
-            .chain([channel.number()])
-            .collect()
+            .map(|fd| fd.as_raw_fd());
+        own.chain(self.kept()).chain(numbers(channels)).collect()
     }
+
+    /// Those of them that the process itself needs.
+    fn kept(&self) -> impl Iterator<Item = RawFd> {
+        let streams = self.request.stdio.streams().descriptors();
+        streams
+            .chain(self.request.gate.for_child().descriptor())
+            .map(|fd| fd.as_raw_fd())
+    }
+}
+
+fn numbers(channels: &[&Channel]) -> impl Iterator<Item = RawFd> {
+    channels.iter().map(|channel| channel.number())
 }
 
 /// How long a process that enters may be silent while it sets itself up: what it meets in the
@@ -130,15 +141,30 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
         request,
         plan: &plan,
         init,
-        namespaces: inside(&has),
+        namespaces: all(&has),
         cgroup: request
             .cgroup
             .map(|cgroup| Placement::new(None, cgroup))
             .transpose()?,
         personality: container.personality,
     };
-    let (ours, theirs) = channel::pair().step(|| "make a socket pair".to_owned())?;
-    let child = clone_into(&joining, has(Kind::Pid), theirs)?;
+    let describe = || "make a socket pair".to_owned();
+    let (ours, theirs) = channel::pair().step(describe)?;
+    let (birth, midwife) = channel::pair().step(describe)?;
+    let mut args = CloneArgs {
+        keep: Some(Keep {
+            below: 3 + request.preserve_fds,
+            fds: &joining.descriptors(&[&theirs, &midwife]),
+        }),
+        ..CloneArgs::new(CloneFlags::NONE)
+    };
+    if let Some(placement) = &joining.cgroup {
+        args.cgroup = placement.birth;
+    }
+    let helper = clone3(&args, || main(&joining, &midwife, theirs))
+        .step(|| "clone the process".to_owned())?;
+    drop(midwife);
+    let child = Launched::await_birth(helper, &birth, PATIENCE)?;
     Launched::attend(
         child,
         ours,
@@ -151,11 +177,12 @@ pub fn exec(request: &Exec<'_>) -> Result<ExecChild, RuntimeError> {
     .map(ExecChild)
 }
 
-/// All but the PID namespace, which has to be entered before the clone.
-fn inside(has: &dyn Fn(Kind) -> bool) -> ThreadNameSpaceType {
+/// The namespaces that the container has for itself.
+fn all(has: &dyn Fn(Kind) -> bool) -> ThreadNameSpaceType {
     let mut out = ThreadNameSpaceType::empty();
     for (kind, flag) in [
         (Kind::Mount, ThreadNameSpaceType::MOUNT),
+        (Kind::Pid, ThreadNameSpaceType::PROCESS_ID),
         (Kind::Network, ThreadNameSpaceType::NETWORK),
         (Kind::Ipc, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
         (
@@ -173,57 +200,61 @@ fn inside(has: &dyn Fn(Kind) -> bool) -> ThreadNameSpaceType {
     out
 }
 
-fn clone_into(
-    joining: &Joining<'_>,
-    pid_namespace: bool,
-    theirs: Channel,
-) -> Result<Child, RuntimeError> {
-    let mut args = CloneArgs {
-        // From its first moment the child is in the container's PID namespace, where a process
-        // with CAP_SYS_PTRACE can look into it (CVE-2016-9962).
-        keep: Some(Keep {
-            below: 3 + joining.request.preserve_fds,
-            fds: &joining.descriptors(&theirs),
-        }),
-        ..CloneArgs::new(CloneFlags::NONE)
-    };
-    if let Some(placement) = &joining.cgroup {
-        args.cgroup = placement.birth;
-    }
-    let mut back = None;
-    if pid_namespace {
-        let describe = || "enter the PID namespace".to_owned();
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let own = rustix::fs::open(c"/proc/self/ns/pid", flags, Mode::empty()).step(describe)?;
-        move_into_thread_name_spaces(joining.init.as_fd(), ThreadNameSpaceType::PROCESS_ID)
-            .step(describe)?;
-        back = Some(own);
-    }
-    let child = clone3(&args, || main(joining, theirs));
-    if let Some(own) = back {
-        namespace::enter(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
-            .step(|| "return to the runtime's own PID namespace".to_owned())?;
-    }
-    child.step(|| "clone the process".to_owned())
-}
+// === the helper ===
 
-fn main(joining: &Joining<'_>, mut channel: Channel) -> i32 {
-    match enter(joining, &mut channel) {
-        Ok(never) => match never {},
+/// Enters everything but the PID namespace, which counts for its child, makes the process there and
+/// names it to the runtime.
+///
+/// From its first moment that process can be looked into by those of the container that may trace,
+/// whatever its dumpability (ptrace(2): CAP_SYS_PTRACE overrules it; CVE-2016-9962). So it is born
+/// with the container's root and without a descriptor of the host.
+fn main(joining: &Joining<'_>, midwife: &Channel, mut channel: Channel) -> i32 {
+    let labels = match enter(joining) {
+        Ok(labels) => labels,
         Err(error) => {
-            channel.fail(&error);
+            midwife.fail(&error);
+            return 1;
+        }
+    };
+    let kept: Vec<RawFd> = joining
+        .kept()
+        .chain(labels.descriptors())
+        .chain([channel.number()])
+        .collect();
+    let below = 3 + joining.request.preserve_fds;
+    // Between the clone and the child's first call its descriptors are ours: so these are few already.
+    let ours: Vec<RawFd> = kept.iter().copied().chain([midwife.number()]).collect();
+    close_others(Keep { below, fds: &ours });
+    let args = CloneArgs {
+        keep: Some(Keep { below, fds: &kept }),
+        ..CloneArgs::new(CloneFlags::PARENT)
+    };
+    let born = clone3(&args, move || {
+        match become_process(joining, labels, &mut channel) {
+            Ok(never) => match never {},
+            Err(error) => {
+                channel.fail(&error);
+                1
+            }
+        }
+    })
+    .and_then(|child| midwife.born(&child));
+    match born.step(|| "clone the process".to_owned()) {
+        Ok(()) => 0,
+        Err(error) => {
+            midwife.fail(&error);
             1
         }
     }
 }
 
-fn enter(joining: &Joining<'_>, channel: &mut Channel) -> Result<Infallible, RuntimeError> {
-    let (request, plan) = (joining.request, joining.plan);
+fn enter(joining: &Joining<'_>) -> Result<Labels, RuntimeError> {
     prctl::set_undumpable().step(|| "become undumpable".to_owned())?;
-    if let Some(value) = plan.oom_score_adj {
+    if let Some(value) = joining.plan.oom_score_adj {
         prctl::set_oom_score_adj(value).step(|| format!("set oom_score_adj to {value}"))?;
     }
-    let labels = Labels::open(plan)?;
+    let labels = Labels::open(joining.plan)?;
+    replace_streams(&joining.request.stdio).step(|| "replace the standard streams".to_owned())?;
     if let Some(placement) = &joining.cgroup {
         placement.join_self()?;
     }
@@ -231,11 +262,46 @@ fn enter(joining: &Joining<'_>, channel: &mut Channel) -> Result<Infallible, Run
         move_into_thread_name_spaces(joining.init.as_fd(), joining.namespaces)
             .step(|| "enter the namespaces of the container".to_owned())?;
     }
-    join_keyring(request.id)?;
+    join_keyring(joining.request.id)?;
     if let Some(persona) = joining.personality {
         prctl::personality(persona).step(|| "set the personality".to_owned())?;
     }
     umask(Mode::empty());
+    Ok(labels)
+}
+
+/// The runtime's own standard streams, such as its log, are nothing for the container. Where they
+/// are meant to be the process's they stay.
+fn replace_streams(stdio: &StdioSpec) -> io::Result<()> {
+    match stdio {
+        StdioSpec::Fds {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            dup2_stdin(stdin)?;
+            dup2_stdout(stdout)?;
+            dup2_stderr(stderr)?;
+        }
+        StdioSpec::Terminal { .. } => {
+            let null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            dup2_stdin(&null)?;
+            dup2_stdout(&null)?;
+            dup2_stderr(&null)?;
+        }
+        StdioSpec::Inherit => {}
+    }
+    Ok(())
+}
+
+// === the process ===
+
+fn become_process(
+    joining: &Joining<'_>,
+    labels: Labels,
+    channel: &mut Channel,
+) -> Result<Infallible, RuntimeError> {
+    let (request, plan) = (joining.request, joining.plan);
     let terminal = if plan.terminal {
         let root = Root::open(Path::new("/")).step(|| "open the root".to_owned())?;
         Some(Terminal::open(&root, plan.console_size)?)

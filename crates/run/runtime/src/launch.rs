@@ -191,8 +191,35 @@ impl Launched {
                 FromChild::Ready => return Ok(()),
                 FromChild::Failed(error) => return Err(error),
                 FromChild::End if ready => return Ok(()),
-                FromChild::End => return Err(RuntimeError::Died { how: String::new() }),
+                FromChild::Born(_) | FromChild::End => {
+                    return Err(RuntimeError::Died { how: String::new() });
+                }
             }
+        }
+    }
+
+    /// Waits until the helper that makes the real child has said who that is, and reaps it.
+    pub(crate) fn await_birth(
+        helper: Child,
+        channel: &Channel,
+        patience: Duration,
+    ) -> Result<Child, RuntimeError> {
+        let helper = Self {
+            child: helper,
+            console: None,
+            patience: Some(patience),
+            channel: None,
+        };
+        let word = helper.hear(channel);
+        match word {
+            Ok(FromChild::Born(child)) => {
+                // It has nothing left to do but to end.
+                helper.reap();
+                Ok(child)
+            }
+            Ok(FromChild::Failed(error)) => Err(helper.end_after(error)),
+            Ok(_) => Err(helper.end_after(RuntimeError::Died { how: String::new() })),
+            Err(error) => Err(helper.end_after(error)),
         }
     }
 

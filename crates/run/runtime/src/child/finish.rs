@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use havre_sys::{fd, process, sched, seccomp, signal, user};
@@ -94,6 +94,11 @@ impl Labels {
             out.push((file, label.clone()));
         }
         Ok(Self(out))
+    }
+
+    /// The numbers of the open files.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        self.0.iter().map(|(file, _)| file.as_raw_fd()).collect()
     }
 
     fn write(&self) -> Result<(), RuntimeError> {
