@@ -3,7 +3,7 @@
 
 use std::env::{args_os, current_dir};
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use havre_shim::containerd::{self, Invocation};
 use havre_shim::{Listeners, ServeOptions, serve};
 use havre_sys::fd::close_range_cloexec;
+use havre_sys::prctl::personality;
+use havre_sys::sched;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// Descriptors of the listening sockets.
@@ -118,6 +120,7 @@ fn run(words: impl Iterator<Item = OsString>) -> Result<()> {
 fn run_server(arguments: Arguments) -> Result<()> {
     // The numbers themselves stay open; they must not reach the container.
     close_range_cloexec(3).context("failed to close inherited descriptors on exec")?;
+    forget_the_engine()?;
     let listeners = Listeners {
         task: inherited(TASK_FD)?,
         attach: if arguments.socket.is_none() {
@@ -140,6 +143,17 @@ fn run_server(arguments: Arguments) -> Result<()> {
         socket: arguments.socket,
     };
     Ok(serve(options, &listeners)?)
+}
+
+/// What somebody gave the engine, such as a nice value or a set of processors, is not meant for
+/// containers.
+fn forget_the_engine() -> Result<()> {
+    match sched::reset() {
+        // Without the right to it a process stays within what it was given.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+        other => other.context("failed to reset the scheduling")?,
+    }
+    personality(0).context("failed to reset the personality")
 }
 
 /// An owned copy of a descriptor that our parent left at this number.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use havre_api_traits::Api;
 use havre_engine::{Config, Engine};
 use havre_http::{Listener, Server};
+use havre_sys::prctl::set_oom_score_adj;
 use rustix::fs::Mode;
 use rustix::process::{Resource, geteuid, getrlimit, setrlimit, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,10 +23,10 @@ use crate::{VERSION, flags};
 
 /// The group of unix sockets when none is asked for.
 const DEFAULT_GROUP: &str = "docker";
+/// How much less likely the kernel ends the engine than others when memory runs out.
+const OOM_SCORE: i32 = -500;
 /// The shim's name beside this program.
 const SHIM: &str = "containerd-shim-havre-v2";
-/// The name of the containers' init program.
-const INIT: &str = "havre-init";
 /// How long the engine's own work may take to end. It ends by what clients see as an error, never by
 /// losing something that was acknowledged.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub(crate) async fn run(settings: Settings, level: Level) -> anyhow::Result<()> 
     umask(Mode::from_raw_mode(0o022));
     let claim = Claim::take(&settings.data_root, &settings.exec_root, &settings.pidfile)?;
     raise_file_limit();
+    survive_shortage();
     let mut signals = Signals::new()?;
     // Sockets are born closed to others; nothing else makes files at the same time.
     umask(Mode::from_raw_mode(0o077));
@@ -78,10 +80,19 @@ pub(crate) async fn run(settings: Settings, level: Level) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Docker's unit file has `OOMScoreAdjust=-500`; here no unit file is needed for it. The shims inherit
+/// it, containers get a value of their own. What the administrator has set stays.
+fn survive_shortage() {
+    let adjusted = fs_err::read_to_string("/proc/self/oom_score_adj");
+    if adjusted.is_ok_and(|value| value.trim() == "0")
+        && let Err(failure) = set_oom_score_adj(OOM_SCORE)
+    {
+        warn!(%failure, "the engine is not spared when memory runs out");
+    }
+}
+
 fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
     Config {
-        init: settings.init,
-        init_path: settings.init_path.clone().unwrap_or_else(|| beside(INIT)),
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         instance: settings.instance(),
@@ -126,17 +137,14 @@ fn socket_group(wanted: Option<&str>) -> anyhow::Result<Option<u32>> {
     }
 }
 
-/// A program of ours; that it is there is checked when it is needed.
-fn beside(name: &str) -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.parent().unwrap_or(Path::new("/")).join(name)
-}
-
 fn find_shim(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let given = given.or_else(|| std::env::var_os("HAVRE_SHIM").map(PathBuf::from));
     let path = match given {
         Some(path) => path,
-        None => beside(SHIM),
+        None => std::env::current_exe()?
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .join(SHIM),
     };
     if !path.is_file() {
         bail!(

@@ -432,7 +432,7 @@ fn plan_exec(
 }
 
 /// The process as JSON, planned with the accounts that the container has now.
-pub(crate) fn process(
+fn process(
     shared: &Shared,
     container: &Container,
     request: &ExecCreateRequest,

@@ -8,7 +8,6 @@ mod engine;
 mod error;
 mod events;
 mod exec;
-mod health;
 mod host;
 mod images;
 mod monitor;

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::check;
 
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
@@ -24,6 +26,20 @@ pub fn set_ioprio(class: IoClass, priority: u8) -> io::Result<()> {
     // SAFETY: the call takes numbers and no pointers.
     let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
     check(ret).map(drop)
+}
+
+/// Gives up what the calling process inherited: policy and nice value, I/O priority, and the
+/// processors that it may run on (all again that its cpuset has).
+pub fn reset() -> io::Result<()> {
+    set_attr(&SchedAttr::default())?;
+    // SAFETY: the call takes numbers and no pointers; 0 is IOPRIO_CLASS_NONE.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) };
+    check(ret)?;
+    let mut every = CpuSet::new();
+    for number in 0..CpuSet::MAX_CPU {
+        every.set(number);
+    }
+    Ok(sched_setaffinity(None, &every)?)
 }
 
 /// The attributes of `sched_setattr` (linux/sched/types.h).

@@ -164,6 +164,17 @@ pub(crate) fn rlimits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<PosixR
         (Type::RlimitMemlock, 8 << 20, 8 << 20),
         (Type::RlimitNofile, 1024, 524_288),
         (Type::RlimitNproc, UNLIMITED, UNLIMITED),
+        // The kernel's own values for the rest (include/asm-generic/resource.h), whatever the engine's are.
+        (Type::RlimitAs, UNLIMITED, UNLIMITED),
+        (Type::RlimitCpu, UNLIMITED, UNLIMITED),
+        (Type::RlimitData, UNLIMITED, UNLIMITED),
+        (Type::RlimitFsize, UNLIMITED, UNLIMITED),
+        (Type::RlimitLocks, UNLIMITED, UNLIMITED),
+        (Type::RlimitNice, 0, 0),
+        (Type::RlimitRss, UNLIMITED, UNLIMITED),
+        (Type::RlimitRtprio, 0, 0),
+        (Type::RlimitRttime, UNLIMITED, UNLIMITED),
+        (Type::RlimitStack, 8 << 20, UNLIMITED),
     ];
     // Without CAP_SYS_RESOURCE no limit can be raised above the engine's own.
     for (kind, soft, hard) in &mut limits {
