@@ -35,6 +35,11 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub struct EngineOptions {
     /// Further arguments of `havred`.
     pub args: Vec<String>,
+    /// A program with its first arguments that in turn starts `havred`, such as `nice`: it must do so
+    /// by becoming it.
+    pub wrapper: Vec<String>,
+    /// The last name of the path of `--data-root`, `data` if it is empty.
+    pub data_name: String,
     /// The folder of the programs; by default `$HAVRE_BIN_DIR` or the one this test was built into.
     pub bin_dir: Option<PathBuf>,
 }
@@ -45,6 +50,8 @@ pub struct Engine {
     process: Option<Child>,
     bin_dir: PathBuf,
     args: Vec<String>,
+    wrapper: Vec<String>,
+    data_name: String,
     directory: TempDir,
     /// What the engine calls the parent of its cgroups.
     cgroup: String,
@@ -68,6 +75,8 @@ impl Engine {
             process: None,
             bin_dir,
             args: options.args,
+            wrapper: options.wrapper,
+            data_name: options.data_name,
             directory,
             cgroup: String::new(),
         };
@@ -84,7 +93,10 @@ impl Engine {
 
     /// The engine's `--data-root`.
     pub fn data_root(&self) -> PathBuf {
-        self.directory().join("data")
+        match self.data_name.as_str() {
+            "" => self.directory().join("data"),
+            name => self.directory().join(name),
+        }
     }
 
     /// The engine's `--exec-root`.
@@ -241,7 +253,15 @@ impl Engine {
             .open(path)?
             .into_parts()
             .0;
-        let mut command = command(self.program("havred"));
+        let havred = self.program("havred");
+        let mut command = match self.wrapper.split_first() {
+            None => command(havred),
+            Some((program, first)) => {
+                let mut wrapped = command(program);
+                wrapped.args(first).arg(havred);
+                wrapped
+            }
+        };
         command
             .arg("--data-root")
             .arg(self.data_root())

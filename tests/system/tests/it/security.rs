@@ -1,5 +1,15 @@
 //! Rows of the weakness catalogue that can be seen from outside, by their numbers there.
 
+mod fixture;
+mod host;
+mod identity;
+mod kernel;
+mod limits;
+mod logs;
+mod mounts;
+mod process;
+mod tree;
+
 use crate::support::{SLEEPING_BOX, assert_fails, engine, run_rm, stdout_of};
 use anyhow::Result;
 use std::os::unix::fs::PermissionsExt as _;
