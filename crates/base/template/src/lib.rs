@@ -31,6 +31,8 @@ pub struct Template {
     headers: gotmpl::Template,
     originals: Originals,
     text: String,
+    /// What messages call the data; a map when there is no name.
+    kind: Option<&'static str>,
 }
 
 impl fmt::Debug for Template {
@@ -58,7 +60,16 @@ impl Template {
             headers,
             originals,
             text: text.to_owned(),
+            kind: None,
         })
+    }
+
+    /// The same template for data that messages call by a name of Go's: a field that is not there is then no missing
+    /// key of a map, but a field that the type does not have.
+    #[must_use]
+    pub const fn of_type(mut self, kind: &'static str) -> Self {
+        self.kind = Some(kind);
+        self
     }
 
     /// Executes the template on a JSON value.
@@ -73,7 +84,7 @@ impl Template {
             .execute_to_string(&value)
             .map_err(|error| match error {
                 gotmpl::TemplateError::MissingKey { key, .. } => {
-                    TemplateError(missing_key(&self.text, &key))
+                    TemplateError(missing_key(&self.text, &key, self.kind))
                 }
                 other => TemplateError(in_go_words(&other.to_string())),
             })
@@ -115,9 +126,12 @@ fn parse_error(text: &str) -> String {
     }
 }
 
-/// What Go says of a key that a map lacks: where the template asks for it, and by which chain of fields.
-fn missing_key(text: &str, key: &str) -> String {
-    let cause = format!("map has no entry for key {key:?}");
+/// What Go says of a key that the data lacks: where the template asks for it, and by which chain of fields.
+fn missing_key(text: &str, key: &str, kind: Option<&str>) -> String {
+    let cause = match kind {
+        Some(kind) => format!("can't evaluate field {key} in type {kind}"),
+        None => format!("map has no entry for key {key:?}"),
+    };
     let Some(dot) = text.find(&format!(".{key}")) else {
         return format!("template: : executing \"\": {cause}");
     };

@@ -2,27 +2,30 @@
 
 use std::rc::Rc;
 
-use havre_client::{Client, ClientError, Endpoint};
+use havre_client::{Client, ClientError};
 
 use crate::commands;
 use crate::config::Environment;
+use crate::config_file::ConfigFile;
+use crate::detach_keys::DetachKeys;
 use crate::failure::{ENGINE_FAILED, Failure, Outcome};
 use crate::flags::{self, Matches};
 use crate::help::{self, PROGRAM};
-use crate::spec::{self, Command, Found, GLOBAL};
+use crate::spec::{self, Action, Command, Found, GLOBAL};
 use crate::ui::Ui;
-use crate::{engine_start, signals};
-
-/// Where the engine listens when nobody says otherwise.
-const DEFAULT_HOST: &str = "unix:///run/havre/havre.sock";
+use crate::{connection, engine_start, signals};
 
 /// What a command works with.
 pub(crate) struct App {
     pub ui: Ui,
     pub client: Rc<Client>,
     pub environment: Environment,
-    /// The directory of Docker's configuration, when a flag names it.
-    pub config_dir: Option<String>,
+    /// Docker's configuration of its command line.
+    pub config: ConfigFile,
+    /// The name of the context whose engine is asked.
+    pub context: String,
+    /// Whether `--debug` is on; `info` says so.
+    pub debug: bool,
     /// Whether an engine may be started: nobody named one.
     may_start: bool,
 }
@@ -42,7 +45,7 @@ enum Task {
 
 /// Runs a command line; the exit code.
 pub(crate) async fn run(args: &[String], environment: Environment, mut ui: Ui) -> u8 {
-    let task = match interpret(args, ui.width()) {
+    let task = match interpret(args, &environment, ui.width()) {
         Ok(task) => task,
         Err(failure) => return report(&mut ui, &failure),
     };
@@ -58,17 +61,9 @@ pub(crate) async fn run(args: &[String], environment: Environment, mut ui: Ui) -
             global,
         } => (command, path, matches, global),
     };
-    let (client, may_start) = match client(&global, &environment) {
-        Ok(client) => client,
-        Err(failure) => return report(&mut ui, &failure),
-    };
-    let config_dir = global.text("config").map(str::to_owned);
-    let mut app = App {
-        ui,
-        client,
-        environment,
-        config_dir,
-        may_start,
+    let mut app = match App::new(ui, environment, &global) {
+        Ok(app) => app,
+        Err((mut ui, failure)) => return report(&mut ui, &failure),
     };
     match commands::run(&mut app, command, path, &matches).await {
         Ok(()) => 0,
@@ -83,7 +78,15 @@ fn report(ui: &mut Ui, failure: &Failure) -> u8 {
     failure.code
 }
 
-fn interpret(args: &[String], width: usize) -> Outcome<Task> {
+fn interpret(args: &[String], environment: &Environment, width: usize) -> Outcome<Task> {
+    let brief = environment
+        .get("DOCKER_HIDE_LEGACY_COMMANDS")
+        .is_some_and(|value| !value.is_empty());
+    let help_of = |words: &[String]| match spec::find(words) {
+        Found::Command(command, path) => help::command(command, path, width),
+        Found::Group(group) => help::group(group),
+        Found::Nothing => help::front_page(width, brief),
+    };
     let global = flags::parse(GLOBAL, args, false).map_err(|error| {
         let usage = format!("Usage:  {PROGRAM} [OPTIONS] COMMAND [ARG...]");
         let text = format!("{error}\n\n{usage}\n\nRun '{PROGRAM} --help' for more information");
@@ -93,12 +96,19 @@ fn interpret(args: &[String], width: usize) -> Outcome<Task> {
         return Ok(Task::Print(format!("{}\n", commands::version_line())));
     }
     let words = match global.args.split_first() {
-        _ if global.help => return Ok(Task::Print(help_of(&[], width))),
-        None => return Ok(Task::Print(help_of(&[], width))),
-        Some((first, rest)) if first == "help" => return Ok(Task::Print(help_of(rest, width))),
+        _ if global.help => return Ok(Task::Print(help_of(&[]))),
+        None => return Ok(Task::Print(help_of(&[]))),
+        Some((first, rest)) if first == "help" => return Ok(Task::Print(help_of(rest))),
         Some(_) => global.args.as_slice(),
     };
     match spec::find(words) {
+        Found::Command(command, path) if command.action == Action::Complete => Ok(Task::Run {
+            command,
+            path,
+            // They are another command line: none of them is a flag of this one.
+            matches: Matches::of_words(&words[1..]),
+            global,
+        }),
         Found::Command(command, path) => {
             let rest = &words[path.split(' ').count()..];
             let matches =
@@ -136,29 +146,46 @@ fn interpret(args: &[String], width: usize) -> Outcome<Task> {
     }
 }
 
-fn help_of(words: &[String], width: usize) -> String {
-    match spec::find(words) {
-        Found::Command(command, path) => help::command(command, path, width),
-        Found::Group(group) => help::group(group),
-        Found::Nothing => help::front_page(width),
-    }
-}
-
-/// A client of the engine that flags or the environment name, and whether one may be started.
-fn client(global: &Matches, environment: &Environment) -> Outcome<(Rc<Client>, bool)> {
-    let from_environment = ["HAVRE_HOST", "DOCKER_HOST"]
-        .iter()
-        .find_map(|name| environment.get(*name).filter(|value| !value.is_empty()));
-    let named = global
-        .list("host")
-        .last()
-        .or(from_environment.map(String::as_str));
-    let endpoint = Endpoint::parse(named.unwrap_or(DEFAULT_HOST))
-        .map_err(|error| Failure::new(error.to_string()))?;
-    Ok((Rc::new(Client::new(endpoint)), named.is_none()))
-}
-
 impl App {
+    /// What a command works with; the output comes back with a failure.
+    fn new(mut ui: Ui, environment: Environment, global: &Matches) -> Result<Self, (Ui, Failure)> {
+        let (config, complaint) = ConfigFile::load(global.text("config"), &environment);
+        if let Some(complaint) = complaint {
+            ui.complain(&format!("WARNING: {complaint}"));
+        }
+        match connection::resolve(global, &environment, &config) {
+            Ok(connection) => Ok(Self {
+                ui,
+                client: Rc::new(connection.client),
+                environment,
+                config,
+                context: connection.context,
+                debug: global.on("debug"),
+                may_start: connection.is_default,
+            }),
+            Err(failure) => Err((ui, failure)),
+        }
+    }
+
+    /// The keys that detach, as the flag or the configuration has them, and as text for the engine.
+    pub(crate) fn detach_keys(&self, matches: &Matches) -> Outcome<(DetachKeys, String)> {
+        let text = matches
+            .text("detach-keys")
+            .filter(|text| !text.is_empty())
+            .unwrap_or(&self.config.detach_keys);
+        let keys = DetachKeys::parse(text).map_err(Failure::new)?;
+        Ok((keys, text.to_owned()))
+    }
+
+    /// The format that a list is shown in when no flag says it.
+    pub(crate) fn format<'a>(matches: &'a Matches, configured: &'a str) -> &'a str {
+        match matches.text_or_empty("format") {
+            "" if matches.on("quiet") => "",
+            "" => configured,
+            format => format,
+        }
+    }
+
     /// Starts an engine when that may help against the error; the error itself when not.
     pub(crate) async fn start_engine(&mut self, error: ClientError) -> Outcome {
         if !self.may_start || !error.is_nobody_there() {

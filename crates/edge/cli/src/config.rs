@@ -288,12 +288,23 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
 }
 
 fn restart_policy(matches: &Matches) -> Result<RestartPolicy> {
-    let Some(text) = matches.text("restart").filter(|text| !text.is_empty()) else {
+    let policy = parse_restart(matches.text_or_empty("restart"))?;
+    if matches.on("rm") && policy.name != "no" {
+        return Err(ConfigError::problem(
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
+    }
+    Ok(policy)
+}
+
+/// `on-failure:3`
+pub(crate) fn parse_restart(text: &str) -> Result<RestartPolicy> {
+    if text.is_empty() {
         return Ok(RestartPolicy {
             name: "no".to_owned(),
             maximum_retry_count: 0,
         });
-    };
+    }
     let (name, count) = text.split_once(':').unwrap_or((text, ""));
     let problem =
         |text: &str| ConfigError::problem(format!("invalid restart policy format: {text}"));
@@ -306,11 +317,6 @@ fn restart_policy(matches: &Matches) -> Result<RestartPolicy> {
             .parse()
             .map_err(|_no_number| problem("maximum retry count must be an integer"))?,
     };
-    if matches.on("rm") && name != "no" {
-        return Err(ConfigError::problem(
-            "conflicting options: cannot specify both --restart and --rm",
-        ));
-    }
     Ok(RestartPolicy {
         name: name.to_owned(),
         maximum_retry_count,

@@ -102,9 +102,22 @@ pub(crate) struct Matches {
 }
 
 impl Matches {
+    /// Nothing but arguments.
+    pub(crate) fn of_words(words: &[String]) -> Self {
+        Self {
+            args: words.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// Whether the flag was given at all.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.values.iter().any(|(flag, _)| *flag == name)
+    }
+
+    /// Whether no flag was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
     }
 
     /// The last value of a flag.

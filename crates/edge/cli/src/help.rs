@@ -15,6 +15,9 @@ pub(crate) fn command(command: &Command, path: &str, width: usize) -> String {
         usage_line(command, path),
         command.about
     );
+    if !command.more.is_empty() {
+        writeln!(text, "{}", command.more).ok();
+    }
     if command.paths.len() > 1 {
         let names: Vec<String> = command
             .paths
@@ -33,6 +36,7 @@ pub(crate) fn command(command: &Command, path: &str, width: usize) -> String {
 /// The help of a management group.
 pub(crate) fn group(group: &Group) -> String {
     let mut rows: Vec<(&str, &str)> = spec::commands()
+        .filter(|command| !command.hidden)
         .filter_map(|command| {
             let (owner, name) = command.paths.first()?.split_once(' ')?;
             (owner == group.name).then_some((name, command.about))
@@ -47,15 +51,20 @@ pub(crate) fn group(group: &Group) -> String {
     )
 }
 
-/// The front page.
-pub(crate) fn front_page(width: usize) -> String {
+/// The front page; `brief` leaves out the short names of what the groups have too.
+pub(crate) fn front_page(width: usize, brief: bool) -> String {
     let mut common = Vec::new();
     let mut others = Vec::new();
     for command in spec::commands() {
         let Some(name) = command.short_name() else {
             continue;
         };
+        if command.hidden {
+            continue;
+        }
+        let grouped = command.paths.iter().any(|path| path.contains(' '));
         match command.common {
+            None if brief && grouped => {}
             Some(place) => common.push((place, name, command.about)),
             None => others.push((name, command.about)),
         }
@@ -107,7 +116,13 @@ pub(crate) fn wrong_arity(command: &Command, path: &str, given: usize) -> Option
         Arity::Exactly(n) if given != n => (format!("requires {}", arguments(n)), "Run"),
         Arity::AtLeast(n) if given < n => (format!("requires at least {}", arguments(n)), "See"),
         Arity::AtMost(n) if given > n => (format!("requires at most {}", arguments(n)), "Run"),
-        Arity::Exactly(_) | Arity::AtLeast(_) | Arity::AtMost(_) => return None,
+        Arity::Between(least, most) if given < least || given > most => (
+            format!("requires at least {least} and at most {}", arguments(most)),
+            "Run",
+        ),
+        Arity::Exactly(_) | Arity::AtLeast(_) | Arity::AtMost(_) | Arity::Between(..) => {
+            return None;
+        }
     };
     let usage = usage_line(command, path);
     Some(format!(

@@ -4,13 +4,17 @@
 mod app;
 mod auth;
 mod commands;
+mod complete;
 mod config;
+mod config_file;
+mod connection;
 mod detach_keys;
 mod engine_start;
 mod failure;
 mod flags;
 mod help;
 mod progress;
+mod prompt;
 mod session;
 mod signals;
 mod spec;

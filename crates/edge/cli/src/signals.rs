@@ -30,6 +30,13 @@ impl Forwarding {
     }
 }
 
+impl Background {
+    /// Starts a task that ends when the value is dropped.
+    pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(task))
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         self.0.abort();

@@ -2,8 +2,11 @@
 //! command means adding it here and a function in `commands`.
 
 mod container;
+#[cfg(test)]
+mod coverage;
 mod create;
 mod image;
+mod manage;
 mod system;
 
 use crate::flags::{Flag, Kind};
@@ -12,9 +15,17 @@ use crate::flags::{Flag, Kind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Attach,
+    CheckpointCreate,
+    CheckpointList,
+    CheckpointRemove,
+    Complete,
+    Completion,
     Create,
+    Diff,
+    DiskUsage,
     Events,
     Exec,
+    Export,
     Images,
     Import,
     Info,
@@ -23,18 +34,30 @@ pub(crate) enum Action {
     InspectImage,
     Kill,
     Load,
+    Login,
+    Logout,
     Logs,
+    Pause,
+    Port,
     Ps,
+    PruneContainers,
+    PruneSystem,
     Pull,
+    Rename,
     Restart,
     Rm,
     Rmi,
     Run,
     Start,
+    Stats,
     Stop,
     Tag,
+    Top,
+    Unpause,
+    Update,
     Version,
     Wait,
+    Why,
 }
 
 /// How many arguments a command takes.
@@ -43,6 +66,7 @@ pub(crate) enum Arity {
     Exactly(usize),
     AtLeast(usize),
     AtMost(usize),
+    Between(usize, usize),
 }
 
 /// One command.
@@ -53,6 +77,8 @@ pub(crate) struct Command {
     /// What follows the name in `Usage:`, without `[OPTIONS]`.
     pub usage: &'static str,
     pub about: &'static str,
+    /// What the help of the command alone says besides.
+    pub more: &'static str,
     pub flags: &'static [Flag],
     pub arity: Arity,
     /// Whether flags may follow arguments; not for commands that carry a foreign command line.
@@ -60,6 +86,39 @@ pub(crate) struct Command {
     pub action: Action,
     /// Its place among the common commands of the front page, when it has one.
     pub common: Option<u8>,
+    /// Whether help leaves it out.
+    pub hidden: bool,
+    /// What its arguments are, for completion.
+    pub words: Words,
+}
+
+/// What an argument of a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Nothing that could be completed.
+    Nothing,
+    /// Files.
+    Files,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The first argument is a container in one of the states; the others may be too when `many`.
+    Containers { many: bool, states: States },
+    /// Images, at most so many.
+    Images(usize),
+    /// Containers and images.
+    Objects,
+}
+
+/// Which containers a command can do something with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum States {
+    Any,
+    /// Those that `ps` shows.
+    Running,
+    NotPaused,
+    Paused,
+    Startable,
+    Removable,
 }
 
 impl Command {
@@ -73,12 +132,43 @@ impl Command {
             paths,
             usage,
             about,
+            more: "",
             flags: &[],
             arity: Arity::AtLeast(1),
             interspersed: true,
             action,
             common: None,
+            hidden: false,
+            words: Words::Nothing,
         }
+    }
+
+    pub(crate) const fn more(mut self, more: &'static str) -> Self {
+        self.more = more;
+        self
+    }
+
+    pub(crate) const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    pub(crate) const fn words(mut self, words: Words) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// All arguments are containers in these states.
+    pub(crate) const fn containers(self, states: States) -> Self {
+        self.words(Words::Containers { many: true, states })
+    }
+
+    /// The first argument is a container in these states.
+    pub(crate) const fn container(self, states: States) -> Self {
+        self.words(Words::Containers {
+            many: false,
+            states,
+        })
     }
 
     pub(crate) const fn flags(mut self, flags: &'static [Flag]) -> Self {
@@ -119,7 +209,11 @@ pub(crate) struct Group {
 }
 
 /// The management groups.
-pub(crate) const GROUPS: [Group; 3] = [
+pub(crate) const GROUPS: [Group; 4] = [
+    Group {
+        name: "checkpoint",
+        about: "Manage checkpoints",
+    },
     Group {
         name: "container",
         about: "Manage containers",
@@ -139,11 +233,16 @@ pub(crate) const GLOBAL: &[Flag] = &[
     Flag::new(
         "config",
         Kind::Text,
-        "Directory of Docker's configuration (default \"~/.docker\")",
-    ),
-    Flag::new("debug", Kind::Bool, "Kept for old scripts; has no effect")
-        .short('D')
-        .hidden(),
+        "Directory of the configuration files of the client",
+    )
+    .default("\"~/.docker\""),
+    Flag::new(
+        "context",
+        Kind::Text,
+        "Name of the context whose engine is asked (overrides DOCKER_HOST)",
+    )
+    .short('c'),
+    Flag::new("debug", Kind::Bool, "Say more when something fails").short('D'),
     Flag::new(
         "host",
         Kind::Many("list"),
@@ -153,10 +252,22 @@ pub(crate) const GLOBAL: &[Flag] = &[
     Flag::new(
         "log-level",
         Kind::Text,
-        "Kept for old scripts; has no effect",
+        "How much to log (\"debug\", \"info\", \"warn\", \"error\", \"fatal\")",
     )
     .short('l')
-    .hidden(),
+    .default("\"info\""),
+    Flag::new("tls", Kind::Bool, "Use TLS; implied by --tlsverify"),
+    Flag::new(
+        "tlscacert",
+        Kind::Text,
+        "Trust only certificates that this authority signed",
+    )
+    .default("\"~/.docker/ca.pem\""),
+    Flag::new("tlscert", Kind::Text, "Certificate of this client")
+        .default("\"~/.docker/cert.pem\""),
+    Flag::new("tlskey", Kind::Text, "Key of this client's certificate")
+        .default("\"~/.docker/key.pem\""),
+    Flag::new("tlsverify", Kind::Bool, "Use TLS and check the engine"),
     Flag::new(
         "version",
         Kind::Bool,
@@ -171,6 +282,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> {
         .iter()
         .chain(create::COMMANDS)
         .chain(image::COMMANDS)
+        .chain(manage::COMMANDS)
         .chain(system::COMMANDS)
 }
 

@@ -16,27 +16,38 @@ pub(crate) type Titles = &'static [(&'static str, &'static str)];
 /// The value that templates reach as `.Label "name"`.
 pub(crate) const LABELS: &str = "LabelMap";
 
-/// Prints rows. `format` is what the user gave, `default` the template of the default table.
+/// Prints rows. `format` is what the user gave, `default` the template of the default table, `kind` what Docker's
+/// messages call a row.
 pub(crate) fn write(
     ui: &mut Ui,
     format: &str,
     default: &str,
     titles: Titles,
     rows: Vec<Row>,
+    kind: &'static str,
 ) -> Outcome {
+    ui.print(&render(format, default, titles, rows, kind)?);
+    Ok(())
+}
+
+/// The text that [`write`] prints.
+pub(crate) fn render(
+    format: &str,
+    default: &str,
+    titles: Titles,
+    rows: Vec<Row>,
+    kind: &'static str,
+) -> Outcome<String> {
+    let mut text = String::new();
     if format == "json" {
         for row in rows {
-            ui.line(&json_of(row));
+            text.push_str(&json_of(row));
+            text.push('\n');
         }
-        return Ok(());
+        return Ok(text);
     }
     let (template, table) = parse(format, default)?;
-    let render = |row: Row| {
-        template
-            .render(&Value::Object(row))
-            .map_err(|error| Failure::new(error.to_string()))
-    };
-    let mut text = String::new();
+    let template = template.of_type(kind);
     if table {
         let mut header: Row = titles
             .iter()
@@ -48,15 +59,15 @@ pub(crate) fn write(
         text.push('\n');
     }
     for row in rows {
-        text.push_str(&render(harmless(row))?);
+        let row = template.render(&Value::Object(harmless(row)));
+        text.push_str(&row.map_err(|error| Failure::new(error.to_string()))?);
         text.push('\n');
     }
-    ui.print(&if table {
+    Ok(if table {
         tabwriter::align(&text, 10, 3)
     } else {
         text
-    });
-    Ok(())
+    })
 }
 
 /// Whether a format can be used, before anything is asked of the engine.
@@ -174,7 +185,14 @@ mod tests {
             .collect();
         let (mut ui, out, _) = captured(None);
         let titles: Titles = &[("ID", "CONTAINER ID"), ("Names", "NAMES")];
-        match write(&mut ui, format, "{{.ID}}\t{{.Names}}", titles, rows) {
+        match write(
+            &mut ui,
+            format,
+            "{{.ID}}\t{{.Names}}",
+            titles,
+            rows,
+            "*some.Type",
+        ) {
             Ok(()) => out.text(),
             Err(failure) => failure.message,
         }
@@ -196,7 +214,7 @@ mod tests {
             "{\"ID\":\"abc\",\"Names\":\"x\\u001b[31m\"}\n{\"ID\":\"def\",\"Names\":\"y\"}\n"
         );
         assert!(
-            show("{{.Nope}}").starts_with("template parsing error: "),
+            show("{{.Nope}}").ends_with("can't evaluate field Nope in type *some.Type"),
             "{}",
             show("{{.Nope}}")
         );

@@ -52,3 +52,30 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     let size = of(rustix::stdio::stdout()).or_else(|| of(rustix::stdio::stdin()))?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
+
+/// What is typed on standard input is not shown until this is dropped.
+#[derive(Debug)]
+pub(crate) struct HiddenInput {
+    _restore: RawMode,
+}
+
+impl HiddenInput {
+    /// Hides it when standard input is a terminal; else does nothing.
+    pub(crate) fn set() -> rustix::io::Result<Self> {
+        let stdin = rustix::stdio::stdin();
+        if !termios::isatty(stdin) {
+            return Ok(Self {
+                _restore: RawMode::set_nothing(),
+            });
+        }
+        let before = termios::tcgetattr(stdin)?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(stdin, OptionalActions::Now, &hidden)?;
+        Ok(Self {
+            _restore: RawMode {
+                before: Some(before),
+            },
+        })
+    }
+}

@@ -79,9 +79,8 @@ impl Client {
     }
 
     /// `POST /containers/{id}/start`
-    pub async fn container_start(&self, id: &str, detach_keys: &str) -> Result<(), ClientError> {
-        self.container_post(id, "start", &Query::new().text("detachKeys", detach_keys))
-            .await
+    pub async fn container_start(&self, id: &str, query: &Query) -> Result<(), ClientError> {
+        self.container_post(id, "start", query).await
     }
 
     /// `POST /containers/{id}/{action}` without a body or an answer.

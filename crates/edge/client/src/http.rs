@@ -30,6 +30,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// A client of one engine. Requests that are answered in full share one connection; streams have their own.
 pub struct Client {
     endpoint: Endpoint,
+    options: Options,
     idle: Mutex<Option<SendRequest<Body>>>,
 }
 
@@ -39,6 +40,15 @@ impl fmt::Debug for Client {
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
+}
+
+/// What all requests of a client carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The version of the API to ask for, such as `1.45`; the engine's newest when empty.
+    pub api_version: String,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
 }
 
 /// An answer whose head has arrived and was no error.
@@ -82,8 +92,15 @@ impl Client {
     /// A client; nothing is connected yet.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
+        Self::with_options(endpoint, Options::default())
+    }
+
+    /// A client whose requests carry something.
+    #[must_use]
+    pub fn with_options(endpoint: Endpoint, options: Options) -> Self {
         Self {
             endpoint,
+            options,
             idle: Mutex::new(None),
         }
     }
@@ -226,14 +243,21 @@ impl Client {
         payload: Payload<'_>,
         headers: &[(&'static str, String)],
     ) -> Result<Request<Body>, ClientError> {
+        let versioned = match self.options.api_version.as_str() {
+            "" => path.to_owned(),
+            version => format!("/v{version}{path}"),
+        };
         let mut builder = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(versioned)
             .header(HOST, self.endpoint.host_header())
             .header(
                 USER_AGENT,
                 concat!("Havre-Client/", env!("CARGO_PKG_VERSION"), " (linux)"),
             );
+        for (name, value) in &self.options.headers {
+            builder = builder.header(name, value);
+        }
         for (name, value) in headers {
             builder = builder.header(*name, value);
         }

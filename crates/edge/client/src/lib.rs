@@ -9,12 +9,14 @@ mod endpoint;
 mod error;
 mod http;
 mod lines;
+mod monitor;
 mod query;
 pub mod stdcopy;
 
 pub use api::{AttachOptions, LogOptions, RemoveOptions, WaitCondition};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
-pub use http::{Client, Hijacked, Response};
+pub use http::{Client, Hijacked, Options, Response};
 pub use lines::JsonLines;
+pub use monitor::{Change, Login, Sampling, Top, Update, Warnings, Why};
 pub use query::Query;

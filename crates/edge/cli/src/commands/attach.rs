@@ -1,11 +1,10 @@
 //! `attach` and `start`.
 
-use havre_client::{AttachOptions, WaitCondition};
+use havre_client::{AttachOptions, Query, WaitCondition};
 use serde_json::Value;
 
 use super::run::{exit_status, impatience};
 use crate::app::App;
-use crate::detach_keys::DetachKeys;
 use crate::failure::{Failure, Outcome};
 use crate::flags::Matches;
 use crate::session::{self, Ended, Kind};
@@ -57,7 +56,7 @@ impl Target {
 /// `attach CONTAINER`
 pub(super) async fn attach(app: &mut App, matches: &Matches) -> Outcome {
     let name = matches.args.first().map_or("", String::as_str);
-    let keys = DetachKeys::parse(matches.text_or_empty("detach-keys")).map_err(Failure::new)?;
+    let (keys, key_text) = app.detach_keys(matches)?;
     let target = Target::inspect(app, name).await?;
     match target.state.as_str() {
         "running" => {}
@@ -87,7 +86,7 @@ pub(super) async fn attach(app: &mut App, matches: &Matches) -> Outcome {
     } else {
         None
     };
-    let options = options(matches, input && target.open_stdin);
+    let options = options(key_text, input && target.open_stdin);
     let (attach, wait) = tokio::join!(
         app.client.container_attach(&target.id, &options),
         app.client
@@ -123,6 +122,7 @@ async fn nudge(app: &App, id: &str) {
 
 /// `start CONTAINER…`
 pub(super) async fn start(app: &mut App, matches: &Matches) -> Outcome {
+    let (keys, key_text) = app.detach_keys(matches)?;
     if !matches.on("attach") && !matches.on("interactive") {
         return start_all(app, matches).await;
     }
@@ -131,7 +131,6 @@ pub(super) async fn start(app: &mut App, matches: &Matches) -> Outcome {
             "you cannot start and attach multiple containers at once",
         ));
     };
-    let keys = DetachKeys::parse(matches.text_or_empty("detach-keys")).map_err(Failure::new)?;
     let target = Target::inspect(app, name).await?;
     let input = matches.on("interactive") && target.open_stdin;
     if input && target.tty && !terminal::stdin_is_terminal() {
@@ -142,7 +141,7 @@ pub(super) async fn start(app: &mut App, matches: &Matches) -> Outcome {
     } else {
         Some(app.forward_signals(&target.id)?)
     };
-    let options = options(matches, input);
+    let options = options(key_text, input);
     let condition = if target.auto_remove {
         WaitCondition::Removed
     } else {
@@ -154,7 +153,11 @@ pub(super) async fn start(app: &mut App, matches: &Matches) -> Outcome {
     );
     let (hijacked, wait) = (attach?, wait?);
     let mut session = session::start(hijacked, target.kind(), input, keys)?;
-    if let Err(error) = app.client.container_start(&target.id, "").await {
+    if let Err(error) = app
+        .client
+        .container_start(&target.id, &from_checkpoint(matches))
+        .await
+    {
         drop(session);
         return Err(error.into());
     }
@@ -165,13 +168,20 @@ pub(super) async fn start(app: &mut App, matches: &Matches) -> Outcome {
     finish(app, &mut session, forwarding.as_ref(), wait).await
 }
 
-fn options(matches: &Matches, stdin: bool) -> AttachOptions {
+/// Where `start` goes on from.
+fn from_checkpoint(matches: &Matches) -> Query {
+    Query::new()
+        .text("checkpoint", matches.text_or_empty("checkpoint"))
+        .text("checkpoint-dir", matches.text_or_empty("checkpoint-dir"))
+}
+
+fn options(detach_keys: String, stdin: bool) -> AttachOptions {
     AttachOptions {
         stdin,
         stdout: true,
         stderr: true,
         logs: false,
-        detach_keys: matches.text_or_empty("detach-keys").to_owned(),
+        detach_keys,
     }
 }
 
@@ -193,13 +203,15 @@ async fn finish(
 }
 
 async fn start_all(app: &mut App, matches: &Matches) -> Outcome {
+    if matches.has("checkpoint") && matches.args.len() > 1 {
+        return Err(Failure::new(
+            "you cannot restore multiple containers at once",
+        ));
+    }
+    let query = from_checkpoint(matches);
     let mut failed = Vec::new();
     for name in &matches.args {
-        match app
-            .client
-            .container_start(name, matches.text_or_empty("detach-keys"))
-            .await
-        {
+        match app.client.container_start(name, &query).await {
             Ok(()) => app.ui.line(name),
             Err(error) => {
                 let failure = Failure::from(error);

@@ -12,7 +12,11 @@ use crate::flags::Matches;
 const AT_ONCE: usize = 50;
 
 /// Does something to each container, several at once; prints names in the order given and collects failures.
-async fn each<F>(app: &mut App, names: &[String], action: impl Fn(String) -> F) -> Outcome
+pub(super) async fn each<F>(
+    app: &mut App,
+    names: &[String],
+    action: impl Fn(String) -> F,
+) -> Outcome
 where
     F: Future<Output = Result<(), ClientError>>,
 {

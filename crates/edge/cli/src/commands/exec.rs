@@ -22,7 +22,7 @@ pub(super) async fn exec(
     let Some((container, argv)) = matches.args.split_first() else {
         return Ok(());
     };
-    let keys = DetachKeys::parse(matches.text_or_empty("detach-keys")).map_err(Failure::new)?;
+    let (keys, key_text) = app.detach_keys(matches)?;
     let env = config::collect_env(matches, &app.environment).map_err(|error| match error {
         ConfigError::Flag(error) => Failure::with_code(
             help::wrong_flag(command, path, &error.to_string()),
@@ -48,7 +48,7 @@ pub(super) async fn exec(
         attach_stdin: input,
         attach_stderr: !detach,
         attach_stdout: !detach,
-        detach_keys: matches.text_or_empty("detach-keys").to_owned(),
+        detach_keys: key_text,
         env: (!env.is_empty()).then_some(env),
         working_dir: matches.text_or_empty("workdir").to_owned(),
         cmd: Some(argv.to_vec()),

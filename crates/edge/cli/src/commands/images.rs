@@ -16,7 +16,7 @@ use crate::table::{self, Row, Titles};
 use crate::ui::Output;
 use crate::{progress, terminal};
 
-const TITLES: Titles = &[
+pub(super) const TITLES: Titles = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -32,7 +32,9 @@ const TITLES: Titles = &[
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_DIGEST: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const NONE: &str = "<none>";
+pub(super) const NONE: &str = "<none>";
+/// What Docker's messages call a row.
+const KIND: &str = "*formatter.imageContext";
 
 /// `images [REPOSITORY[:TAG]]`
 pub(super) async fn list(app: &mut App, matches: &Matches) -> Outcome {
@@ -47,7 +49,8 @@ pub(super) async fn list(app: &mut App, matches: &Matches) -> Outcome {
         .text("filters", &filters.to_query());
     let images = app.client.image_list(&query).await?;
     let whole = matches.on("no-trunc");
-    let format = matches.text_or_empty("format");
+    let format = App::format(matches, &app.config.images_format).to_owned();
+    let format = format.as_str();
     if matches.on("quiet") && (format.is_empty() || format == "table") {
         let mut seen = std::collections::HashSet::new();
         for image in images.iter().filter(|image| seen.insert(image.id.as_str())) {
@@ -70,15 +73,15 @@ pub(super) async fn list(app: &mut App, matches: &Matches) -> Outcome {
                 .map(|name| row(image, name, whole, now))
         })
         .collect();
-    table::write(&mut app.ui, format, default, TITLES, rows)
+    table::write(&mut app.ui, format, default, TITLES, rows, KIND)
 }
 
 /// A line of the list for one image: repository, tag and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Name {
-    repository: String,
-    tag: String,
-    digest: String,
+pub(super) struct Name {
+    pub(super) repository: String,
+    pub(super) tag: String,
+    pub(super) digest: String,
 }
 
 /// The lines of an image: one a tag, and one for each repository that it has only by digest.
@@ -139,7 +142,7 @@ fn names(image: &ImageSummary, wants_digest: bool) -> Vec<Name> {
     lines
 }
 
-fn row(image: &ImageSummary, name: Name, whole: bool, now: Timestamp) -> Row {
+pub(super) fn row(image: &ImageSummary, name: Name, whole: bool, now: Timestamp) -> Row {
     let created = Timestamp {
         secs: image.created,
         nanos: 0,
@@ -165,7 +168,7 @@ fn row(image: &ImageSummary, name: Name, whole: bool, now: Timestamp) -> Row {
         ),
         ("CreatedAt", created_at(created)),
         ("Size", size::human_decimal(bytes(image.size))),
-        ("VirtualSize", size::human_decimal(bytes(image.size))),
+        ("VirtualSize", size::human_decimal4(bytes(image.size))),
         (
             "Containers",
             counted(image.containers, image.containers.to_string()),
@@ -338,7 +341,7 @@ mod tests {
             .into_iter()
             .map(|name| row(image, name, false, now))
             .collect();
-        table::write(&mut ui, format, default, TITLES, rows).unwrap();
+        table::write(&mut ui, format, default, TITLES, rows, KIND).unwrap();
         out.text()
     }
 

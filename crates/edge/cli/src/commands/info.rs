@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::failure::{BAD_TEMPLATE, Failure, Outcome};
 use crate::flags::Matches;
-use crate::ui::safe_lines;
+use crate::ui::{safe, safe_lines};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -23,7 +23,10 @@ pub(super) async fn info(app: &mut App, matches: &Matches) -> Outcome {
     let template = Template::parse(format)
         .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
     if format.is_empty() {
-        app.ui.print(&format!("Client: Havre\n Version:    {VERSION}\n Context:    default\n Debug Mode: false\n\nServer:\n"));
+        let (context, debug) = (safe(&app.context), app.debug);
+        app.ui.print(&format!(
+            "Client: Havre\n Version:    {VERSION}\n Context:    {context}\n Debug Mode: {debug}\n\nServer:\n"
+        ));
     }
     let mut value = match app.client.info().await {
         Err(error) if format.is_empty() => {
@@ -45,7 +48,7 @@ pub(super) async fn info(app: &mut App, matches: &Matches) -> Outcome {
     if let Value::Object(map) = &mut value {
         map.insert(
             "ClientInfo".to_owned(),
-            json!({"Version": VERSION, "Context": "default", "Debug": false}),
+            json!({"Version": VERSION, "Context": app.context, "Debug": app.debug}),
         );
     }
     let text = template

@@ -13,7 +13,7 @@ use crate::table::{self, LABELS, Row, Titles};
 
 const TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
-const TITLES: Titles = &[
+pub(super) const TITLES: Titles = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -32,10 +32,14 @@ const TITLES: Titles = &[
     ("HealthStatus", "HEALTH STATUS"),
 ];
 
+/// What Docker's messages call a row.
+const KIND: &str = "*formatter.ContainerContext";
+
 /// `ps`
 pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
     let filters = filters(matches)?;
-    let format = matches.text_or_empty("format");
+    let format = App::format(matches, &app.config.ps_format).to_owned();
+    let format = format.as_str();
     table::check(format).map_err(|failure| {
         Failure::new(
             failure
@@ -50,7 +54,7 @@ pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
     } else {
         last.filter(|n| *n > 0)
     };
-    let size = matches.on("size") || (format.contains(".Size") && !quiet);
+    let size = matches.on("size") || (shows_size(format) && !quiet);
     let query = Query::new()
         .flag("all", matches.on("all") || limit.is_some())
         .number("limit", limit)
@@ -78,7 +82,15 @@ pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
         .iter()
         .map(|container| row(container, whole, now))
         .collect();
-    table::write(&mut app.ui, format, &default, TITLES, rows)
+    table::write(&mut app.ui, format, &default, TITLES, rows, KIND).map_err(|failure| {
+        let words = ("template parsing error", "failed to execute template");
+        Failure::new(failure.message.replacen(words.0, words.1, 1))
+    })
+}
+
+/// Whether a template shows how much space is used, which the engine says only when it is asked.
+fn shows_size(format: &str) -> bool {
+    format.contains(".Size") || format.contains("json .}") || format.contains("json . ")
 }
 
 /// The `--filter` flags.
@@ -92,7 +104,7 @@ pub(super) fn filters(matches: &Matches) -> Outcome<Filters> {
     Ok(filters)
 }
 
-fn row(container: &ContainerSummary, whole: bool, now: Timestamp) -> Row {
+pub(super) fn row(container: &ContainerSummary, whole: bool, now: Timestamp) -> Row {
     let cut = |text: &str, width: usize| {
         if whole {
             text.to_owned()
@@ -349,7 +361,7 @@ mod tests {
                 nanos: 0,
             },
         )];
-        table::write(&mut ui, format, TABLE, TITLES, rows).unwrap();
+        table::write(&mut ui, format, TABLE, TITLES, rows, KIND).unwrap();
         out.text()
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use havre_client::{AttachOptions, Client, ClientError, WaitCondition};
+use havre_client::{AttachOptions, Client, ClientError, Query, WaitCondition};
 use havre_engine_types::ContainerCreateResponse;
 use havre_types::{Classify as _, ErrorKind, Reference};
 
@@ -39,7 +39,7 @@ pub(super) async fn run(
     matches: &Matches,
 ) -> Outcome {
     let mut plan = plan(app, command, path, matches)?;
-    let keys = DetachKeys::parse(matches.text_or_empty("detach-keys")).map_err(Failure::new)?;
+    let keys = app.detach_keys(matches)?;
     if matches.on("detach") {
         if matches.has("attach") {
             let text = "conflicting options: cannot specify both --attach and --detach";
@@ -56,7 +56,7 @@ pub(super) async fn run(
             .await
             .map_err(|failure| failure.of_run(path))?;
         app.client
-            .container_start(&id, "")
+            .container_start(&id, &Query::new())
             .await
             .map_err(|error| Failure::from(error).of_run(path))?;
         app.ui.line(&id);
@@ -82,7 +82,7 @@ async fn attached(
     matches: &Matches,
     plan: &CreatePlan,
     id: &str,
-    keys: DetachKeys,
+    (keys, detach_keys): (DetachKeys, String),
     path: &str,
 ) -> Outcome {
     let config = &plan.request.config;
@@ -101,7 +101,7 @@ async fn attached(
         stdout: config.attach_stdout,
         stderr: config.attach_stderr,
         logs: false,
-        detach_keys: matches.text_or_empty("detach-keys").to_owned(),
+        detach_keys,
     };
     let condition = if matches.on("rm") {
         WaitCondition::Removed
@@ -115,7 +115,7 @@ async fn attached(
     );
     let (hijacked, wait) = (attach?, wait?);
     let mut session = session::start(hijacked, kind, config.attach_stdin, keys)?;
-    if let Err(error) = app.client.container_start(id, "").await {
+    if let Err(error) = app.client.container_start(id, &Query::new()).await {
         drop(session);
         if matches.on("rm") {
             // The engine removes the container; only then is its name free again.
@@ -165,7 +165,7 @@ pub(super) async fn exit_status(client: &Client, wait: havre_client::Response) -
 }
 
 fn plan(app: &App, command: &Command, path: &str, matches: &Matches) -> Outcome<CreatePlan> {
-    config::plan(matches, &app.environment).map_err(|error| match error {
+    let mut plan = config::plan(matches, &app.environment).map_err(|error| match error {
         ConfigError::Flag(error) => Failure::with_code(
             help::wrong_flag(command, path, &error.to_string()),
             ENGINE_FAILED,
@@ -174,7 +174,14 @@ fn plan(app: &App, command: &Command, path: &str, matches: &Matches) -> Outcome<
             format!("{PROGRAM}: {text}\n\nRun '{PROGRAM} {path} --help' for more information"),
             ENGINE_FAILED,
         ),
-    })
+    })?;
+    let env = plan.request.config.env.get_or_insert_default();
+    let host = app.client.endpoint().to_string();
+    env.extend(app.config.proxy_variables(&host, env));
+    if env.is_empty() {
+        plan.request.config.env = None;
+    }
+    Ok(plan)
 }
 
 /// Makes the container; pulls the image first when that is asked for or needed.

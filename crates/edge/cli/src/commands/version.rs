@@ -34,9 +34,9 @@ pub(super) async fn version(app: &mut App, matches: &Matches) -> Outcome {
     let answer = app.client.version().await;
     let server = answer.as_ref().ok();
     let text = if format.is_empty() {
-        tabwriter::align(&page(server), 20, 1)
+        tabwriter::align(&page(&app.context, server), 20, 1)
     } else {
-        let mut value = json!({"Client": client(server), "Server": server});
+        let mut value = json!({"Client": client(&app.context, server), "Server": server});
         if format != "{{json .}}" {
             value
                 .as_object_mut()
@@ -62,7 +62,7 @@ fn go_names(side: &mut Value) {
     }
 }
 
-fn client(server: Option<&SystemVersion>) -> Value {
+fn client(context: &str, server: Option<&SystemVersion>) -> Value {
     let platform = Platform::host();
     json!({
         "Version": VERSION,
@@ -70,7 +70,7 @@ fn client(server: Option<&SystemVersion>) -> Value {
         "DefaultAPIVersion": API,
         "Os": platform.os,
         "Arch": platform.architecture,
-        "Context": "default",
+        "Context": context,
     })
 }
 
@@ -87,7 +87,7 @@ fn older(server: &str) -> &str {
     }
 }
 
-fn page(server: Option<&SystemVersion>) -> String {
+fn page(context: &str, server: Option<&SystemVersion>) -> String {
     let platform = Platform::host();
     let api = server.map_or(API, |server| older(&server.api_version));
     let downgraded = if api == API {
@@ -96,7 +96,7 @@ fn page(server: Option<&SystemVersion>) -> String {
         format!(" (downgraded from {API})")
     };
     let mut text = format!(
-        "Client: Havre\n Version:\t{VERSION}\n API version:\t{api}{downgraded}\n OS/Arch:\t{platform}\n Context:\tdefault\n"
+        "Client: Havre\n Version:\t{VERSION}\n API version:\t{api}{downgraded}\n OS/Arch:\t{platform}\n Context:\t{context}\n"
     );
     let Some(server) = server else { return text };
     let name = if server.platform.name.is_empty() {
@@ -198,7 +198,7 @@ mod tests {
             arch: "amd64".to_owned(),
             ..SystemVersion::default()
         };
-        let text = tabwriter::align(&page(Some(&server)), 20, 1);
+        let text = tabwriter::align(&page("default", Some(&server)), 20, 1);
         insta::assert_snapshot!(text, @"
         Client: Havre
          Version:           0.1.0

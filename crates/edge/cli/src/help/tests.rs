@@ -16,7 +16,8 @@ fn help_of(line: &str) -> String {
 
 #[test]
 fn front_page_and_groups() {
-    assert_snapshot!("front_page", front_page(80));
+    assert_snapshot!("front_page", front_page(80, false));
+    assert_snapshot!("front_page_brief", front_page(80, true));
     for group in GROUPS {
         assert_snapshot!(format!("group_{}", group.name), help_of(group.name));
     }

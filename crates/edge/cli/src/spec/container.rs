@@ -1,6 +1,6 @@
 //! Commands about containers that exist.
 
-use super::{Action, Arity, Command, FORMAT_LIST, FORMAT_ONE};
+use super::{Action, Arity, Command, FORMAT_LIST, FORMAT_ONE, States};
 use crate::flags::{Flag, Kind};
 
 const DETACH_KEYS: Flag = Flag::new(
@@ -32,6 +32,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Connect this terminal's input and output to a running container",
     )
     .arity(Arity::Exactly(1))
+    .container(States::Running)
     .flags(&[
         DETACH_KEYS,
         Flag::new("no-stdin", Kind::Bool, "Do not connect the input"),
@@ -46,6 +47,7 @@ pub(super) const COMMANDS: &[Command] = &[
     .arity(Arity::AtLeast(2))
     .carries_command()
     .common(1)
+    .container(States::Running)
     .flags(&[
         Flag::new("detach", Kind::Bool, "Run the command in the background").short('d'),
         DETACH_KEYS,
@@ -63,14 +65,17 @@ pub(super) const COMMANDS: &[Command] = &[
         "CONTAINER [CONTAINER...]",
         "Display detailed information on one or more containers",
     )
+    .containers(States::Any)
     .flags(&[
         Flag::new("format", Kind::Text, FORMAT_ONE).short('f'),
         Flag::new("size", Kind::Bool, "Show how much disk space is used").short('s'),
     ]),
     Command::new(Action::Kill, &["container kill", "kill"], "CONTAINER [CONTAINER...]", "Kill one or more running containers")
+        .containers(States::Running)
         .flags(&[Flag::new("signal", Kind::Text, "Signal to send to the container").short('s')]),
     Command::new(Action::Logs, &["container logs", "logs"], "CONTAINER", "Fetch the logs of a container")
         .arity(Arity::Exactly(1))
+        .container(States::Any)
         .flags(&[
             Flag::new("details", Kind::Bool, "Show the attributes that the log driver added"),
             Flag::new("follow", Kind::Bool, "Go on with new output as it comes").short('f'),
@@ -106,6 +111,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "CONTAINER [CONTAINER...]",
         "Restart one or more containers",
     )
+    .containers(States::Any)
     .flags(STOP),
     Command::new(
         Action::Rm,
@@ -113,6 +119,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "CONTAINER [CONTAINER...]",
         "Remove one or more containers",
     )
+    .containers(States::Removable)
     .flags(&[
         Flag::new("force", Kind::Bool, "Kill the container first when it runs").short('f'),
         Flag::new("link", Kind::Bool, "Remove the link of this name, not the container").short('l'),
@@ -124,17 +131,22 @@ pub(super) const COMMANDS: &[Command] = &[
         "CONTAINER [CONTAINER...]",
         "Start one or more stopped containers",
     )
+    .containers(States::Startable)
     .flags(&[
         Flag::new("attach", Kind::Bool, "Show the output and pass signals on").short('a'),
+        Flag::new("checkpoint", Kind::Text, "Go on from this checkpoint"),
+        Flag::new("checkpoint-dir", Kind::Text, "Directory of the host in which the checkpoints lie"),
         DETACH_KEYS,
         Flag::new("interactive", Kind::Bool, "Connect the container's input").short('i'),
     ]),
     Command::new(Action::Stop, &["container stop", "stop"], "CONTAINER [CONTAINER...]", "Stop one or more running containers")
+        .containers(States::Running)
         .flags(STOP),
     Command::new(
         Action::Wait,
         &["container wait", "wait"],
         "CONTAINER [CONTAINER...]",
         "Wait until one or more containers stop, then print their exit codes",
-    ),
+    )
+    .containers(States::Running),
 ];

@@ -1,7 +1,7 @@
 //! `run` and `create`, with the hundred flags that they share. The two lists are made at compile time: the common
 //! flags, and those that only `run` has.
 
-use super::{Action, Command};
+use super::{Action, Command, Words};
 use crate::flags::{Flag, Kind};
 
 const LIST: Kind = Kind::Many("list");
@@ -14,6 +14,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Create a new container",
     )
     .carries_command()
+    .words(Words::Images(1))
     .flags(CREATE),
     Command::new(
         Action::Run,
@@ -22,6 +23,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "Create and run a new container from an image",
     )
     .carries_command()
+    .words(Words::Images(1))
     .common(0)
     .flags(RUN),
 ];
@@ -59,7 +61,7 @@ const fn with_run_flags() -> [Flag; SHARED.len() + ONLY_RUN.len()] {
     all
 }
 
-const SHARED: [Flag; 103] = [
+const SHARED: [Flag; 104] = [
     Flag::new("add-host", LIST, "Add a line to the hosts file (host:ip)"),
     Flag::new(
         "annotation",
@@ -394,6 +396,11 @@ const SHARED: [Flag; 103] = [
     Flag::new("tmpfs", LIST, "Mount a tmpfs"),
     Flag::new("tty", Kind::Bool, "Give the container a terminal").short('t'),
     Flag::new("ulimit", Kind::Many("ulimit"), "Set resource limits").default("[]"),
+    Flag::new(
+        "use-api-socket",
+        Kind::Bool,
+        "Give the container the engine's socket and the credentials for registries",
+    ),
     Flag::new(
         "user",
         Kind::Text,

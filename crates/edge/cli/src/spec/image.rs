@@ -1,6 +1,6 @@
 //! Commands about images.
 
-use super::{Action, Arity, Command, FORMAT_LIST, FORMAT_ONE};
+use super::{Action, Arity, Command, FORMAT_LIST, FORMAT_ONE, Words};
 use crate::flags::{Flag, Kind};
 
 const PLATFORM: Flag = Flag::new("platform", Kind::Text, "Platform, when there are several");
@@ -14,6 +14,7 @@ pub(super) const COMMANDS: &[Command] = &[
     )
     .arity(Arity::AtMost(1))
     .common(4)
+    .words(Words::Images(1))
     .flags(&[
         Flag::new("all", Kind::Bool, "Show intermediate images too").short('a'),
         Flag::new("digests", Kind::Bool, "Show digests"),
@@ -33,6 +34,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "file|URL|- [REPOSITORY[:TAG]]",
         "Make an image of a tar archive of its file system",
     )
+    .words(Words::Files)
     .flags(&[
         Flag::new(
             "change",
@@ -49,6 +51,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "IMAGE [IMAGE...]",
         "Display detailed information on one or more images",
     )
+    .words(Words::Images(usize::MAX))
     .flags(&[
         Flag::new("format", Kind::Text, FORMAT_ONE).short('f'),
         PLATFORM,
@@ -73,6 +76,7 @@ pub(super) const COMMANDS: &[Command] = &[
     )
     .arity(Arity::Exactly(1))
     .common(3)
+    .words(Words::Images(1))
     .flags(&[
         Flag::new(
             "all-tags",
@@ -96,6 +100,7 @@ pub(super) const COMMANDS: &[Command] = &[
         "IMAGE [IMAGE...]",
         "Remove one or more images",
     )
+    .words(Words::Images(usize::MAX))
     .flags(&[
         Flag::new(
             "force",
@@ -116,5 +121,6 @@ pub(super) const COMMANDS: &[Command] = &[
         "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
         "Give SOURCE_IMAGE the further name TARGET_IMAGE",
     )
-    .arity(Arity::Exactly(2)),
+    .arity(Arity::Exactly(2))
+    .words(Words::Images(1)),
 ];

@@ -1,0 +1,218 @@
+//! Commands that change or watch containers that exist, and checkpoints.
+
+use super::{Action, Arity, Command, FORMAT_LIST, States};
+use crate::flags::{Flag, Kind};
+
+const CHECKPOINT_DIR: Flag = Flag::new(
+    "checkpoint-dir",
+    Kind::Text,
+    "Directory of the host in which the checkpoints lie",
+);
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command::new(
+        Action::CheckpointCreate,
+        &["checkpoint create"],
+        "CONTAINER CHECKPOINT",
+        "Keep the state of a running container as a checkpoint",
+    )
+    .arity(Arity::Exactly(2))
+    .container(States::Running)
+    .flags(&[
+        CHECKPOINT_DIR,
+        Flag::new("leave-running", Kind::Bool, "Let the container run on"),
+    ]),
+    Command::new(
+        Action::CheckpointList,
+        &["checkpoint ls", "checkpoint list"],
+        "CONTAINER",
+        "List the checkpoints of a container",
+    )
+    .arity(Arity::Exactly(1))
+    .container(States::Any)
+    .flags(&[CHECKPOINT_DIR]),
+    Command::new(
+        Action::CheckpointRemove,
+        &["checkpoint rm", "checkpoint remove"],
+        "CONTAINER CHECKPOINT",
+        "Remove a checkpoint",
+    )
+    .arity(Arity::Exactly(2))
+    .container(States::Any)
+    .flags(&[CHECKPOINT_DIR]),
+    Command::new(
+        Action::Diff,
+        &["container diff", "diff"],
+        "CONTAINER",
+        "Show which files differ from the image",
+    )
+    .arity(Arity::Exactly(1))
+    .container(States::Any),
+    Command::new(
+        Action::Export,
+        &["container export", "export"],
+        "CONTAINER",
+        "Write the file system of a container as a tar archive",
+    )
+    .arity(Arity::Exactly(1))
+    .container(States::Any)
+    .flags(&[Flag::new(
+        "output",
+        Kind::Text,
+        "Write to this file instead of the output",
+    )
+    .short('o')]),
+    Command::new(
+        Action::Pause,
+        &["container pause", "pause"],
+        "CONTAINER [CONTAINER...]",
+        "Pause all processes of one or more containers",
+    )
+    .containers(States::NotPaused),
+    Command::new(
+        Action::Port,
+        &["container port", "port"],
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "List the published ports of a container, or where one is published",
+    )
+    .arity(Arity::Between(1, 2))
+    .container(States::Running),
+    Command::new(
+        Action::PruneContainers,
+        &["container prune"],
+        "",
+        "Remove all stopped containers",
+    )
+    .arity(Arity::Exactly(0))
+    .flags(&[
+        Flag::new(
+            "filter",
+            Kind::Many("filter"),
+            "Take only what matches the conditions (e.g. \"until=<timestamp>\")",
+        ),
+        Flag::new("force", Kind::Bool, "Do not ask first").short('f'),
+    ]),
+    Command::new(
+        Action::Rename,
+        &["container rename", "rename"],
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+    )
+    .arity(Arity::Exactly(2))
+    .container(States::Any),
+    Command::new(
+        Action::Stats,
+        &["container stats", "stats"],
+        "[CONTAINER...]",
+        "Show what containers use, again and again",
+    )
+    .arity(Arity::AtLeast(0))
+    .containers(States::Running)
+    .flags(&[
+        Flag::new(
+            "all",
+            Kind::Bool,
+            "Show all containers, not only running ones",
+        )
+        .short('a'),
+        Flag::new("format", Kind::Text, FORMAT_LIST),
+        Flag::new("no-stream", Kind::Bool, "Show it once and end"),
+        Flag::new("no-trunc", Kind::Bool, "Do not shorten anything"),
+    ]),
+    Command::new(
+        Action::Top,
+        &["container top", "top"],
+        "CONTAINER [ps OPTIONS]",
+        "Show the processes of a container",
+    )
+    .carries_command()
+    .container(States::Running),
+    Command::new(
+        Action::Unpause,
+        &["container unpause", "unpause"],
+        "CONTAINER [CONTAINER...]",
+        "Let all processes of one or more containers run on",
+    )
+    .containers(States::Paused),
+    Command::new(
+        Action::Update,
+        &["container update", "update"],
+        "CONTAINER [CONTAINER...]",
+        "Change the limits of one or more containers",
+    )
+    .containers(States::Any)
+    .flags(UPDATE),
+];
+
+const UPDATE: &[Flag] = &[
+    Flag::new(
+        "blkio-weight",
+        Kind::Uint16,
+        "Share of block I/O, 10 to 1000, or 0 for none of its own",
+    )
+    .default("0"),
+    Flag::new(
+        "cpu-period",
+        Kind::Int,
+        "Period of the CFS quota in microseconds",
+    ),
+    Flag::new(
+        "cpu-quota",
+        Kind::Int,
+        "CFS quota in microseconds per period",
+    ),
+    Flag::new(
+        "cpu-rt-period",
+        Kind::Int,
+        "Period of real-time scheduling in microseconds",
+    ),
+    Flag::new(
+        "cpu-rt-runtime",
+        Kind::Int,
+        "Real-time runtime in microseconds per period",
+    ),
+    Flag::new(
+        "cpu-shares",
+        Kind::Int,
+        "Share of CPU time when CPUs are busy",
+    )
+    .short('c'),
+    Flag::new("cpus", Kind::Decimal, "Number of CPUs"),
+    Flag::new(
+        "cpuset-cpus",
+        Kind::Text,
+        "CPUs that may be used (0-3, 0,1)",
+    ),
+    Flag::new(
+        "cpuset-mems",
+        Kind::Text,
+        "Memory nodes that may be used (0-3, 0,1)",
+    ),
+    Flag::new(
+        "kernel-memory",
+        Kind::Bytes,
+        "Kept for old scripts; has no effect",
+    )
+    .hidden(),
+    Flag::new("memory", Kind::Bytes, "Memory limit").short('m'),
+    Flag::new(
+        "memory-reservation",
+        Kind::Bytes,
+        "Memory limit when memory is short",
+    ),
+    Flag::new(
+        "memory-swap",
+        Kind::Bytes,
+        "Limit of memory and swap together; -1 for no limit of swap",
+    ),
+    Flag::new(
+        "pids-limit",
+        Kind::Int,
+        "Limit of processes and threads; -1 for none",
+    ),
+    Flag::new(
+        "restart",
+        Kind::Text,
+        "When to start the container again after it ended",
+    ),
+];
