@@ -33,6 +33,9 @@ pub struct ImageInspect {
     pub id: String,
     pub repo_tags: Vec<String>,
     pub repo_digests: Vec<String>,
+    /// The image whose container it was made from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub parent: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub comment: String,
     #[serde(skip_serializing_if = "Option::is_none")]

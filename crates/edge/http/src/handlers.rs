@@ -13,8 +13,6 @@ mod shape;
 mod system;
 mod usage;
 
-use havre_api_traits::ApiError;
-
 use crate::call::Call;
 use crate::reply::Reply;
 use crate::route::Action;
@@ -58,7 +56,7 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ArchiveStat => archive::stat(&call).await,
         Action::ArchiveGet => archive::get(&call).await,
         Action::ArchivePut => archive::put(call).await,
-        Action::Commit => archive::commit(&call).await,
+        Action::Commit => archive::commit(call).await,
         Action::Auth => auth::login(call).await,
         Action::DiskUsage => usage::disk_usage(&call).await,
         Action::ContainerAttachWs => output::attach_ws(call).await,
@@ -67,12 +65,4 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ExecResize => execs::resize(&call).await,
         Action::ExecInspect => execs::inspect(&call).await,
     }
-}
-
-/// The route is known and its handler is being built.
-fn unfinished(call: &Call) -> Reply {
-    Err(ApiError::not_implemented(format!(
-        "{} of this kind is not implemented in Havre yet",
-        call.method
-    )))
 }

@@ -1,7 +1,7 @@
 //! The files of a container: what changed, copies in and out, the whole tree, an image of it.
 
 use async_trait::async_trait;
-use havre_engine_types::{FilesystemChange, PathStat};
+use havre_engine_types::{ContainerConfig, FilesystemChange, PathStat};
 
 use crate::{ApiResult, Download, Upload};
 
@@ -12,6 +12,27 @@ pub struct ExtractOptions {
     pub keep_kinds: bool,
     /// Everything is to belong to the container's user, whatever the archive says.
     pub own_by_user: bool,
+}
+
+/// What to make an image of.
+#[derive(Debug, Clone, Default)]
+pub struct CommitRequest {
+    /// The container.
+    pub container: String,
+    /// The new image's name; empty for none.
+    pub repository: String,
+    /// Its tag; empty for `latest`.
+    pub tag: String,
+    /// Who made it.
+    pub author: String,
+    /// Free text for the history.
+    pub comment: String,
+    /// Hold the container still meanwhile.
+    pub pause: bool,
+    /// Dockerfile instructions to apply to the configuration.
+    pub changes: Vec<String>,
+    /// The configuration to begin with. None: the container's.
+    pub config: Option<ContainerConfig>,
 }
 
 /// Files of containers, running or not.
@@ -37,4 +58,7 @@ pub trait Archive: Send + Sync {
         options: ExtractOptions,
         archive: Upload,
     ) -> ApiResult<()>;
+
+    /// Makes an image of the container's changes on top of its own image; the new image's id.
+    async fn commit(&self, request: CommitRequest) -> ApiResult<String>;
 }

@@ -21,7 +21,7 @@ mod system;
 
 use std::sync::Arc;
 
-pub use archive::{Archive, ExtractOptions};
+pub use archive::{Archive, CommitRequest, ExtractOptions};
 pub use attach::{AttachSession, Input, Output, OutputStream, StdinEof};
 pub use containers::{
     AttachOptions, ContainerList, Containers, LogEntry, LogOptions, LogSession, RemoveContainer,

@@ -1,6 +1,7 @@
 //! The files of a container: what changed, copies in and out, the whole tree, an image of it.
 
 mod changes;
+mod commit;
 mod download;
 mod extract;
 mod path;
@@ -10,7 +11,9 @@ mod view;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use havre_api_traits::{ApiError, ApiResult, Archive, Download, ExtractOptions, Upload};
+use havre_api_traits::{
+    ApiError, ApiResult, Archive, CommitRequest, Download, ExtractOptions, Upload,
+};
 use havre_engine_types::{FilesystemChange, PathStat};
 
 use crate::container::Container;
@@ -66,6 +69,10 @@ impl Archive for Engine {
         self.shared
             .announce(&container.now().fixed, "extract-to-dir", &[]);
         Ok(())
+    }
+
+    async fn commit(&self, request: CommitRequest) -> ApiResult<String> {
+        commit::run(self, request).await
     }
 }
 

@@ -15,6 +15,7 @@ use havre_engine_types::{
     ImageRootFs, ImageSummary,
 };
 use havre_image::{DeleteOptions, DeleteRecord, Image, ImageUser};
+use havre_oci::ImageConfig;
 use havre_types::{ImageId, Reference, Timestamp};
 
 use crate::engine::{Engine, Shared};
@@ -253,13 +254,24 @@ fn summary(
         created: image.config.created.unwrap_or_default().secs.max(0),
         id: image.id().to_string(),
         labels: image.config.config.labels.clone(),
-        parent_id: String::new(),
+        parent_id: parent_of(image),
         descriptor: None,
         repo_digests: image.repo_digests(),
         repo_tags,
         shared_size: -1,
         size: signed(image.size),
     }
+}
+
+fn parent_of(image: &Image) -> String {
+    let parent = image.record.parent.as_ref();
+    parent.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The image's own, else that of its newest step.
+fn comment_of(config: &ImageConfig) -> String {
+    let newest = config.history.last().filter(|_| config.comment.is_empty());
+    newest.map_or_else(|| config.comment.clone(), |step| step.comment.clone())
 }
 
 fn inspect(shared: &Shared, image: &Image) -> ImageInspect {
@@ -274,7 +286,8 @@ fn inspect(shared: &Shared, image: &Image) -> ImageInspect {
         id: image.id().to_string(),
         repo_tags: image.repo_tags(),
         repo_digests: image.repo_digests(),
-        comment: config.comment.clone(),
+        parent: parent_of(image),
+        comment: comment_of(config),
         created: config.created,
         author: config.author.clone(),
         config: Some(config.config.clone()),

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod host;
 mod images;
+mod instructions;
 mod monitor;
 mod names;
 mod plan;

@@ -316,6 +316,7 @@ impl Puller {
                 config,
                 manifest,
                 references,
+                parent: None,
                 now: Timestamp::now(),
             })?;
             drop(lease);

@@ -74,6 +74,7 @@ impl ImageStore {
             config,
             manifest: None,
             references,
+            parent: None,
             now,
         })
         .map_err(store)

@@ -117,6 +117,7 @@ pub(crate) mod tests {
             references: references.collect(),
             manifest: None,
             last_tagged: None,
+            parent: None,
         };
         Arc::new(Image {
             record,

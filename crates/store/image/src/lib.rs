@@ -3,6 +3,7 @@
 //! All calls block (SQLite, files); async callers use a blocking thread. Nothing here speaks to a
 //! network, and no path from an archive ever reaches a plain path call.
 
+mod commit;
 mod delete;
 mod error;
 mod gc;
@@ -14,6 +15,7 @@ mod record;
 mod store;
 mod unpack;
 
+pub use commit::ChildImage;
 pub use delete::{DeleteError, DeleteOptions, DeleteRecord, ImageUser};
 pub use error::{ArchiveError, StoreError};
 pub use gc::Collected;

@@ -140,6 +140,7 @@ impl ImageStore {
             config,
             manifest,
             references: found.references,
+            parent: None,
             now,
         })
         .map_err(store)

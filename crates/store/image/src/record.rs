@@ -24,6 +24,9 @@ pub struct ImageRecord {
     pub manifest: Option<Descriptor>,
     /// When a name was last given to it by hand or by a pull.
     pub last_tagged: Option<Timestamp>,
+    /// The image whose container it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageId>,
 }
 
 /// The stored document of a layer that has been unpacked.

@@ -28,6 +28,8 @@ pub struct AddImage {
     pub manifest: Option<Descriptor>,
     /// Names the image gets; an image that has one of them loses it.
     pub references: Vec<Reference>,
+    /// The image whose container it was made from.
+    pub parent: Option<ImageId>,
     /// The time of this.
     pub now: Timestamp,
 }
@@ -152,6 +154,7 @@ impl ImageStore {
             None => new_record(id.clone()),
         };
         record.manifest = image.manifest.or(record.manifest);
+        record.parent = image.parent.or(record.parent);
         let size = self.size_of(&id, &config)?;
         let names: Vec<Reference> = image.references.iter().map(key).collect();
         let mut changed = take_names(&index, &id, &names);
@@ -385,6 +388,7 @@ fn new_record(id: ImageId) -> ImageRecord {
         references: Vec::new(),
         manifest: None,
         last_tagged: None,
+        parent: None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::poll_fn;
-use havre_api_traits::{ApiError, Download, ExtractOptions};
-use havre_engine_types::PathStat;
+use havre_api_traits::{ApiError, CommitRequest, Download, ExtractOptions};
+use havre_engine_types::{IdResponse, PathStat};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
@@ -86,6 +86,23 @@ fn download(content_type: &'static str, mut pieces: Download) -> Response<Body> 
     reply::with_type(StatusCode::OK, content_type, body)
 }
 
-pub(super) async fn commit(call: &Call) -> Reply {
-    super::unfinished(call)
+pub(super) async fn commit(mut call: Call) -> Reply {
+    let config = call.json().await?;
+    let text = |name: &str| call.query.get(name).to_owned();
+    let request = CommitRequest {
+        container: text("container"),
+        repository: text("repo"),
+        tag: text("tag"),
+        author: text("author"),
+        comment: text("comment"),
+        // Docker: an empty value is the default too.
+        pause: call.query.get("pause").is_empty() || call.query.flag("pause"),
+        changes: call.query.all("changes"),
+        config,
+    };
+    let archive = Arc::clone(&call.api().archive);
+    let id = call
+        .finish(async move { archive.commit(request).await })
+        .await?;
+    reply::json(StatusCode::CREATED, &IdResponse { id })
 }

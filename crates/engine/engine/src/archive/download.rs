@@ -27,12 +27,39 @@ const PIECES: usize = 4;
 
 /// The writing end.
 #[derive(Debug)]
-struct Pipe {
+pub(super) struct Pipe {
     sender: mpsc::Sender<io::Result<Bytes>>,
     piece: BytesMut,
 }
 
 impl Pipe {
+    /// A pipe and what comes out of it.
+    pub(super) fn new() -> (Self, Download) {
+        let (sender, download) = mpsc::channel(PIECES);
+        let piece = BytesMut::new();
+        (Self { sender, piece }, download)
+    }
+
+    /// Breaks the stream off when `result` is a failure, so that nobody takes it for whole.
+    pub(super) fn end<T>(
+        sender: &mpsc::Sender<io::Result<Bytes>>,
+        result: Result<T, ExportError>,
+    ) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(err) => {
+                tracing::debug!(error = %chain(&err), "an archive was broken off");
+                // A caller that left does not read it.
+                sender.blocking_send(Err(io::Error::other(err))).ok();
+                None
+            }
+        }
+    }
+
+    pub(super) fn sender(&self) -> mpsc::Sender<io::Result<Bytes>> {
+        self.sender.clone()
+    }
+
     fn send(&mut self, piece: Bytes) -> io::Result<()> {
         let sent = self.sender.blocking_send(Ok(piece));
         sent.map_err(|_left| io::ErrorKind::BrokenPipe.into())
@@ -60,21 +87,15 @@ impl Write for Pipe {
     }
 }
 
-/// Runs `write` against a channel. Its failure breaks the stream off, so that nobody takes it for whole.
+/// Runs `write` against a channel.
 fn start(
     shared: &Shared,
     write: impl FnOnce(Pipe) -> Result<(), ExportError> + Send + 'static,
 ) -> Download {
-    let (sender, download) = mpsc::channel(PIECES);
+    let (pipe, download) = Pipe::new();
     shared.tasks.spawn_blocking(move || {
-        let pipe = Pipe {
-            sender: sender.clone(),
-            piece: BytesMut::new(),
-        };
-        if let Err(err) = write(pipe) {
-            tracing::debug!(error = %chain(&err), "an archive was broken off");
-            sender.blocking_send(Err(io::Error::other(err))).ok();
-        }
+        let sender = pipe.sender();
+        Pipe::end(&sender, write(pipe));
     });
     download
 }

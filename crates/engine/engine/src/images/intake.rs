@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use havre_api_traits::{ApiError, ApiResult, ImportRequest, LoadRequest, Progress};
-use havre_engine_types::{ImageRunConfig, JsonMessage, ProgressDetail};
+use havre_engine_types::{ContainerConfig, JsonMessage, ProgressDetail};
 use havre_image::{Loaded, NewImage};
 use havre_types::{Platform, Reference, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::archive::Body;
 use crate::engine::Shared;
+use crate::instructions;
 
 /// Messages in flight to one client.
 const DEPTH: usize = 64;
@@ -109,7 +110,9 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
     } else {
         request.message
     };
-    let config = changes(&request.changes)?;
+    let mut config = ContainerConfig::default();
+    instructions::apply(&mut config, &request.changes)?;
+    let config = instructions::image_config(&config);
     let body = Body::new(request.archive);
     Ok(run(shared, move |shared, sender| {
         let name = reference.as_ref().map(Reference::familiar);
@@ -131,117 +134,4 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
         sender.blocking_send(Ok(JsonMessage::status(id))).ok();
         Ok(())
     }))
-}
-
-/// `--change`: the Dockerfile instructions that only touch the configuration.
-fn changes(instructions: &[String]) -> ApiResult<ImageRunConfig> {
-    let mut config = ImageRunConfig::default();
-    for instruction in instructions {
-        let (word, rest) = instruction
-            .trim()
-            .split_once(char::is_whitespace)
-            .ok_or_else(|| {
-                ApiError::invalid(format!("invalid change {instruction:?}: no argument"))
-            })?;
-        change(&mut config, &word.to_ascii_uppercase(), rest.trim())?;
-    }
-    Ok(config)
-}
-
-fn change(config: &mut ImageRunConfig, word: &str, rest: &str) -> ApiResult<()> {
-    let pair = || {
-        let (key, value) = rest
-            .split_once('=')
-            .or_else(|| rest.split_once(char::is_whitespace))
-            .ok_or_else(|| ApiError::invalid(format!("{word} must have two arguments")))?;
-        Ok((
-            key.trim().to_owned(),
-            value.trim().trim_matches('"').to_owned(),
-        ))
-    };
-    match word {
-        "CMD" => config.cmd = Some(words(rest)),
-        "ENTRYPOINT" => config.entrypoint = Some(words(rest)),
-        "USER" => rest.clone_into(&mut config.user),
-        "WORKDIR" => rest.clone_into(&mut config.working_dir),
-        "STOPSIGNAL" => {
-            crate::signal::parse(rest)?;
-            rest.clone_into(&mut config.stop_signal);
-        }
-        "ENV" => {
-            let (key, value) = pair()?;
-            config
-                .env
-                .get_or_insert_default()
-                .push(format!("{key}={value}"));
-        }
-        "LABEL" => {
-            let (key, value) = pair()?;
-            config.labels.get_or_insert_default().insert(key, value);
-        }
-        "EXPOSE" => {
-            for port in rest.split_whitespace() {
-                let port = if port.contains('/') {
-                    port.to_owned()
-                } else {
-                    format!("{port}/tcp")
-                };
-                let empty = serde_json::Value::Object(serde_json::Map::new());
-                config
-                    .exposed_ports
-                    .get_or_insert_default()
-                    .insert(port, empty);
-            }
-        }
-        "VOLUME" => {
-            for path in words_or_list(rest) {
-                let empty = serde_json::Value::Object(serde_json::Map::new());
-                config.volumes.get_or_insert_default().insert(path, empty);
-            }
-        }
-        other => {
-            return Err(ApiError::invalid(format!(
-                "{other} is not a valid change command"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The JSON form as it is, the shell form through `/bin/sh -c`.
-fn words(text: &str) -> Vec<String> {
-    serde_json::from_str(text)
-        .unwrap_or_else(|_shell_form| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
-}
-
-fn words_or_list(text: &str) -> Vec<String> {
-    serde_json::from_str(text)
-        .unwrap_or_else(|_plain| text.split_whitespace().map(str::to_owned).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_touch_the_configuration_only() {
-        let given = [
-            "CMD [\"sh\"]",
-            "ENV A=b c",
-            "label x=1",
-            "EXPOSE 80 53/udp",
-            "ENTRYPOINT run it",
-        ]
-        .map(str::to_owned);
-        let config = changes(&given).unwrap();
-        assert_eq!(config.cmd.unwrap(), ["sh"]);
-        assert_eq!(config.env.unwrap(), ["A=b c"]);
-        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run it"]);
-        assert_eq!(
-            config.exposed_ports.unwrap().keys().collect::<Vec<_>>(),
-            ["53/udp", "80/tcp"]
-        );
-        changes(&["RUN rm -rf /".to_owned()]).unwrap_err();
-        changes(&["CMD".to_owned()]).unwrap_err();
-    }
 }

@@ -1,7 +1,9 @@
 //! The files of the fake's containers: one of each kind.
 
 use async_trait::async_trait;
-use havre_api_traits::{ApiError, ApiResult, Archive, Download, ExtractOptions, Upload};
+use havre_api_traits::{
+    ApiError, ApiResult, Archive, CommitRequest, Download, ExtractOptions, Upload,
+};
 use havre_engine_types::{FilesystemChange, PathStat};
 use tokio::sync::mpsc;
 
@@ -66,5 +68,9 @@ impl Archive for Fake {
             length += piece.map_or(0, |piece| piece.len());
         }
         Err(ApiError::conflict(format!("{path} {options:?} {length}")))
+    }
+
+    async fn commit(&self, request: CommitRequest) -> ApiResult<String> {
+        Ok(format!("{request:?}"))
     }
 }
