@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) group: Option<String>,
     pub(crate) pidfile: PathBuf,
     pub(crate) shim: Option<PathBuf>,
+    pub(crate) init: bool,
+    pub(crate) init_path: Option<PathBuf>,
     pub(crate) log_level: LogLevel,
     pub(crate) log_json: bool,
     pub(crate) insecure_registries: Vec<String>,
@@ -110,6 +112,8 @@ impl Settings {
             pidfile: text(values, "pidfile")
                 .map_or_else(|| exec_root.join("havred.pid"), PathBuf::from),
             shim: text(values, "shim").map(PathBuf::from),
+            init: values.get("init") == Some(&Value::Flag(true)),
+            init_path: text(values, "init-path").map(PathBuf::from),
             log_level: log_level(values)?,
             log_json: log_json(values)?,
             insecure_registries: list(values, "insecure-registry"),

@@ -27,6 +27,8 @@ const DEFAULT_GROUP: &str = "docker";
 const OOM_SCORE: i32 = -500;
 /// The shim's name beside this program.
 const SHIM: &str = "containerd-shim-havre-v2";
+/// The name of the containers' init program.
+const INIT: &str = "havre-init";
 /// How long the engine's own work may take to end. It ends by what clients see as an error, never by
 /// losing something that was acknowledged.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -93,6 +95,8 @@ fn survive_shortage() {
 
 fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
     Config {
+        init: settings.init,
+        init_path: settings.init_path.clone().unwrap_or_else(|| beside(INIT)),
         data_root: settings.data_root.clone(),
         exec_root: settings.exec_root.clone(),
         instance: settings.instance(),
@@ -137,14 +141,17 @@ fn socket_group(wanted: Option<&str>) -> anyhow::Result<Option<u32>> {
     }
 }
 
+/// A program of ours; that it is there is checked when it is needed.
+fn beside(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new("/")).join(name)
+}
+
 fn find_shim(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let given = given.or_else(|| std::env::var_os("HAVRE_SHIM").map(PathBuf::from));
     let path = match given {
         Some(path) => path,
-        None => std::env::current_exe()?
-            .parent()
-            .unwrap_or(Path::new("/"))
-            .join(SHIM),
+        None => beside(SHIM),
     };
     if !path.is_file() {
         bail!(

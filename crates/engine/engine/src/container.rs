@@ -16,8 +16,8 @@ mod record;
 mod registry;
 mod status;
 
-pub(crate) use actor::{Beginning, SHIM_DEADLINE, spawn as spawn_actor};
+pub(crate) use actor::{Beginning, Command, SHIM_DEADLINE, spawn as spawn_actor};
 pub(crate) use launch::{accounts, exit_code_of, root_mounts};
 pub(crate) use list::list as list_containers;
-pub(crate) use record::{Exit, Fixed, KIND, Places, Record};
+pub(crate) use record::{Exit, Fixed, KIND, Places, Record, State};
 pub(crate) use registry::{Container, Registry, View};

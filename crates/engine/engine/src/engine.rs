@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::container::{Places, Registry};
 use crate::events::Bus;
 use crate::plan::log::LogDefaults;
-use crate::plan::{Filters, HostFacts};
+use crate::plan::{Filters, HostFacts, InitFacts};
 use crate::shim::Launcher;
 use crate::{exec, host, restore};
 
@@ -36,6 +36,10 @@ pub struct Config {
     pub instance: String,
     /// The shim's program.
     pub shim: PathBuf,
+    /// Containers that do not say get an init process.
+    pub init: bool,
+    /// The init process's program.
+    pub init_path: PathBuf,
     /// Registries that may be spoken to without TLS: `host[:port]` or CIDR.
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub.
@@ -110,6 +114,7 @@ pub(crate) struct Shared {
     pub registry: Registry,
     pub execs: exec::Store,
     pub bus: Bus,
+    pub health: crate::health::Limits,
     /// Owns every task of the engine.
     pub tasks: TaskTracker,
     pub stopping: CancellationToken,
@@ -199,7 +204,11 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         source,
     })?;
     let bus = Bus::open(&meta).map_err(|source| OpenError::Read { source })?;
-    let facts = host::facts(format!("havre-{}", config.instance));
+    let init = InitFacts {
+        by_default: config.init,
+        program: config.init_path.clone(),
+    };
+    let facts = host::facts(format!("havre-{}", config.instance), init);
     Ok(Arc::new(Shared {
         config,
         meta,
@@ -213,6 +222,7 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         registry: Registry::default(),
         execs: exec::Store::default(),
         bus,
+        health: crate::health::Limits::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     }))

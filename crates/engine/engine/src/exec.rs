@@ -432,7 +432,7 @@ fn plan_exec(
 }
 
 /// The process as JSON, planned with the accounts that the container has now.
-fn process(
+pub(crate) fn process(
     shared: &Shared,
     container: &Container,
     request: &ExecCreateRequest,

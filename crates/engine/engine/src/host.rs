@@ -8,14 +8,16 @@ use havre_engine_types::HostConfig;
 use oci_spec::runtime::PosixRlimitType;
 use rustix::process::{Resource, getrlimit};
 
-use crate::plan::{DEFAULT_SYSCTLS, DeviceKind, Devices, HostDevice, HostFacts, Numbers};
+use crate::plan::{
+    DEFAULT_SYSCTLS, DeviceKind, Devices, HostDevice, HostFacts, InitFacts, Numbers,
+};
 
 const CAP_SYS_RESOURCE: u32 = 24;
 /// Directories of `/dev` that a container has for itself; sockets and links are left out too.
 const OWN_DEV: [&str; 6] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"];
 
 /// Reads the facts. What cannot be read has a cautious value.
-pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
+pub(crate) fn facts(cgroup_parent: String, init: InitFacts) -> HostFacts {
     let bounding = bounding_set();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let pid_max = read_number("/proc/sys/kernel/pid_max").unwrap_or(32_768);
@@ -32,6 +34,7 @@ pub(crate) fn facts(cgroup_parent: String) -> HostFacts {
         thermal_throttle: thermal_throttle(),
         time_namespace: Path::new("/proc/self/ns/time_for_children").exists(),
         cgroup_parent,
+        init,
         default_sysctls: default_sysctls(),
         limits: limits(),
     }

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod health;
 mod host;
 mod images;
 mod instructions;

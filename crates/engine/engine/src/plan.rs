@@ -59,6 +59,23 @@ pub(crate) struct HostFacts {
     pub limits: havre_cgroup::Features,
     /// Below which every container's cgroup is made.
     pub cgroup_parent: String,
+    pub init: InitFacts,
+}
+
+/// The init process that containers may have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InitFacts {
+    /// Containers that do not say get one.
+    pub by_default: bool,
+    pub program: PathBuf,
+}
+
+/// Where the init process is in a container: Docker's place.
+const INIT: &str = "/sbin/docker-init";
+
+/// Whether the container's first process is the init process: only in a PID namespace of its own.
+pub(crate) fn wants_init(host: &HostConfig, facts: &HostFacts) -> bool {
+    host.pid_mode.is_empty() && host.init.unwrap_or(facts.init.by_default)
 }
 
 /// All that a specification is made of.
@@ -149,11 +166,14 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
         read_only: inputs.host.readonly_rootfs,
         shm: shared_memory(inputs),
     };
-    let all_mounts = mounts::assemble(
+    let mut all_mounts = mounts::assemble(
         &defaults,
         &engine_files(inputs.data),
         &check::user_mounts(inputs.host)?,
     )?;
+    if wants_init(inputs.host, inputs.facts) {
+        all_mounts.push(mounts::read_only_file(&inputs.facts.init.program, INIT)?);
+    }
     let linux = linux(inputs, &caps, &security)?;
     let root = RootBuilder::default()
         .path("rootfs")

@@ -48,7 +48,6 @@ pub(crate) enum Command {
         reply: oneshot::Sender<ApiResult<()>>,
     },
     /// A health check of run number `run` has a result. It may make the actor restart the container.
-    #[expect(dead_code, reason = "the checks that send it are being built")]
     Health { run: u64, health: Health },
     /// The process of run number `run` has ended.
     Ended { run: u64, exit: Exit },
@@ -142,7 +141,10 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
     };
     shared.registry.insert(&container);
     match beginning {
-        Beginning::Running(shim) => actor.watch_exit(shim),
+        Beginning::Running(shim) => {
+            actor.watch_exit(shim);
+            crate::health::watch(shared, &actor.container, actor.run);
+        }
         Beginning::Ended(exit) => {
             let ended = Command::Ended {
                 run: actor.run,

@@ -56,6 +56,9 @@ impl Actor {
 
     fn settle(&mut self, next: Status, action: &str) {
         self.state.status = next;
+        if next == Status::Paused {
+            crate::health::stopped(&mut self.state);
+        }
         self.shared.announce(&self.fixed, action, &[]);
         self.publish();
         drop(self.save());
@@ -158,6 +161,10 @@ impl Actor {
 
     /// Takes over what a check found, and tells the world when it changes anything.
     pub(super) fn health(&mut self, health: Health) {
+        if self.state.status != Status::Running {
+            // It was paused while the check ran.
+            return;
+        }
         let before = self.state.health.as_ref().map(|health| &health.status);
         let changed = before != Some(&health.status);
         let action = format!("health_status: {}", health.status);

@@ -64,6 +64,7 @@ impl Actor {
         self.state.oom_killed = exit.oom_killed;
         self.state.finished_at = exit.exited_at;
         self.state.exits += 1;
+        crate::health::stopped(&mut self.state);
         if exit.oom_killed {
             self.shared.announce(&self.fixed, "oom", &[]);
         }

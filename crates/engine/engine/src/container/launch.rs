@@ -13,10 +13,10 @@ use super::join;
 use super::record::Fixed;
 use crate::engine::Shared;
 use crate::error::internal;
-use crate::host;
 use crate::plan::{self, Inputs, MountKind};
 use crate::shim::{CreateTask, RootMount, Shim};
 use crate::state::{Event, Status, Step, step};
+use crate::{health, host};
 
 impl Actor {
     /// Starts it; `by_user` when it was asked for and not done by the restart policy.
@@ -61,12 +61,14 @@ impl Actor {
         self.state.exit_code = 0;
         self.state.oom_killed = false;
         self.state.error.clear();
+        self.state.health = health::initial(&self.fixed.config, self.state.health.take());
         self.state.started_at = Timestamp::now();
         self.started = Some(Instant::now());
         self.shim = Some(Arc::clone(&shim));
         self.watch_exit(Arc::clone(&shim));
         self.shared.announce(&self.fixed, "start", &[]);
         self.publish();
+        health::watch(&self.shared, &self.container, self.run);
         // Who came since then found no shim to attach to.
         self.container.connect_waiting(&shim).await;
         drop(self.save());
@@ -172,6 +174,13 @@ fn make_bundle(bundle: &Path) -> ApiResult<()> {
 fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     let rootfs = root_mounts(shared, fixed)?;
     let modes = join::modes(shared, fixed)?;
+    let program = &shared.facts.init.program;
+    if plan::wants_init(&fixed.host_config, &shared.facts) && !program.is_file() {
+        return Err(ApiError::internal(format!(
+            "failed to find the init program `{}`: install havre-init beside havred, or name one by --init-path",
+            program.display()
+        )));
+    }
     let accounts = accounts(&rootfs)?;
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;

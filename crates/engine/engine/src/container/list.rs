@@ -14,7 +14,7 @@ use self::filter::Selection;
 use super::inspect::{mount_points, networks};
 use super::record::Fixed;
 use super::registry::{Container, View};
-use super::status::sentence;
+use super::status::{health, sentence};
 use crate::engine::Shared;
 
 /// Containers that pass, newest first.
@@ -84,9 +84,9 @@ fn summary(shared: &Shared, view: &View, now: Timestamp, size: bool) -> Containe
             network_mode: fixed.host_config.network_mode.clone(),
             annotations: fixed.host_config.annotations.clone(),
         },
-        health: state.health.as_ref().map(|health| HealthSummary {
-            status: health.status.clone(),
-            failing_streak: health.failing_streak,
+        health: Some(HealthSummary {
+            status: health(state).to_owned(),
+            failing_streak: state.health.as_ref().map_or(0, |h| h.failing_streak),
         }),
         network_settings: Some(NetworkSettingsSummary {
             networks: networks(fixed),

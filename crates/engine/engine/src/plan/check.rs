@@ -35,6 +35,9 @@ pub(crate) fn check(
             )));
         }
     }
+    if let Some(check) = &config.healthcheck {
+        crate::health::refuse(check)?;
+    }
     resources::check(host, facts)?;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     warnings.extend(security::warning(&security));
@@ -59,9 +62,6 @@ pub(crate) fn check(
             "the bridge network is not available yet: the container runs with network \"none\""
                 .to_owned(),
         );
-    }
-    if let Some(warning) = health(config, image)? {
-        warnings.push(warning);
     }
     let volumes = image
         .config
@@ -144,28 +144,6 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
     Ok(())
 }
 
-/// An image's health check is left out with a warning, one that was asked for is refused.
-fn health(config: &ContainerConfig, image: &ImageConfig) -> Result<Option<String>, ApiError> {
-    let active = |test: &[String]| test.first().is_some_and(|word| word != "NONE");
-    if config
-        .healthcheck
-        .as_ref()
-        .is_some_and(|check| active(&check.test))
-    {
-        return Err(ApiError::not_implemented(
-            "health checks are not available yet",
-        ));
-    }
-    let given = config.healthcheck.is_some();
-    let of_image = image
-        .config
-        .healthcheck
-        .as_ref()
-        .is_some_and(|check| active(&check.test));
-    let warning = "health checks are not available yet: that of the image is not run";
-    Ok((of_image && !given).then(|| warning.to_owned()))
-}
-
 /// What exists in Docker and not here yet is refused by name, never ignored.
 fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> {
     let refuse = |what: &str| {
@@ -175,9 +153,6 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     };
     if let Some((path, _)) = config.volumes.iter().flatten().next() {
         return Err(mounts::anonymous(path));
-    }
-    if host.init == Some(true) {
-        return refuse("an init process in the container (--init)");
     }
     if host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
         return refuse("publishing ports");

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use havre_api_traits::ApiError;
-use havre_engine_types::ContainerConfig;
+use havre_engine_types::{ContainerConfig, HealthConfig};
 use havre_oci::ImageConfig;
 
 /// Fills `user` from `image`. Without a command in either, Docker's error.
@@ -25,6 +25,11 @@ pub(crate) fn merge(
     }
     if user.stop_timeout.is_none() {
         user.stop_timeout = base.stop_timeout;
+    }
+    user.healthcheck = health(user.healthcheck.take(), base.healthcheck.as_ref());
+    if user.shell.as_ref().is_none_or(Vec::is_empty) {
+        // For the health check in shell form.
+        user.shell.clone_from(&base.shell);
     }
     user.env = environment(user.env.take(), base.env.as_deref());
     // The command line sends an empty set; Docker shows none then.
@@ -52,6 +57,27 @@ pub(crate) fn merge(
         return Err(ApiError::invalid("no command specified"));
     }
     Ok(user)
+}
+
+/// What the user left out of a check is the image's.
+fn health(user: Option<HealthConfig>, image: Option<&HealthConfig>) -> Option<HealthConfig> {
+    let (Some(mut check), Some(base)) = (user.clone(), image) else {
+        return user.or_else(|| image.cloned());
+    };
+    let fill = |own: &mut i64, base: i64| {
+        if *own == 0 {
+            *own = base;
+        }
+    };
+    if check.test.is_empty() {
+        check.test.clone_from(&base.test);
+    }
+    fill(&mut check.interval, base.interval);
+    fill(&mut check.timeout, base.timeout);
+    fill(&mut check.start_period, base.start_period);
+    fill(&mut check.start_interval, base.start_interval);
+    fill(&mut check.retries, base.retries);
+    Some(check)
 }
 
 fn environment(user: Option<Vec<String>>, image: Option<&[String]>) -> Option<Vec<String>> {

@@ -299,6 +299,12 @@ pub(crate) fn assemble(
     Ok(mounts)
 }
 
+/// A file of the host that the container may only read.
+pub(crate) fn read_only_file(source: &Path, destination: &str) -> Result<Mount, ApiError> {
+    let options = ["bind", "ro", "rprivate"].map(str::to_owned).to_vec();
+    build(destination.as_ref(), "bind", source, options)
+}
+
 fn user_mount(mount: &UserMount) -> Result<Mount, ApiError> {
     match &mount.kind {
         Kind::Bind {

@@ -32,6 +32,9 @@ pub(crate) fn init(context: Context<'_>, identity: &Identity) -> Result<Process,
     if args.is_empty() {
         return Err(ApiError::invalid("no command specified"));
     }
+    if super::wants_init(context.host, context.facts) {
+        args.splice(0..0, [super::INIT.to_owned(), "--".to_owned()]);
+    }
     let tty = context.config.tty;
     let mut process = build(&Parts {
         context,

@@ -17,6 +17,10 @@ pub(super) fn facts() -> HostFacts {
         thermal_throttle: Vec::new(),
         time_namespace: true,
         cgroup_parent: "havre-test".to_owned(),
+        init: InitFacts {
+            by_default: false,
+            program: "/opt/havre-init".into(),
+        },
         default_sysctls: DEFAULT_SYSCTLS.to_vec(),
         limits: havre_cgroup::Features {
             memory: true,

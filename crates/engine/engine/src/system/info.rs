@@ -75,6 +75,13 @@ pub(super) fn info(shared: &Shared) -> SystemInfo {
             ..SwarmInfo::default()
         },
         live_restore_enabled: true,
+        init_binary: shared
+            .facts
+            .init
+            .program
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         containerd_commit: Commit::default(),
         security_options: vec![
             "name=seccomp,profile=builtin".to_owned(),
