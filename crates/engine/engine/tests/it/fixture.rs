@@ -51,6 +51,8 @@ impl Fixture {
             data_root: directory.path().join("data"),
             exec_root: directory.path().join("exec"),
             instance: format!("it-{}-{number}", std::process::id()),
+            init: false,
+            init_path: PathBuf::from("/nowhere/havre-init"),
             shim: shim(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
