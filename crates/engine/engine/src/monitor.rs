@@ -2,11 +2,12 @@
 
 mod stats;
 mod top;
+mod why;
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use havre_api_traits::{ApiError, ApiResult, Monitor, StatsMode};
+use havre_api_traits::{ApiResult, Monitor, StatsMode};
 use havre_engine_types::{ContainerStats, TopResponse, WhyResponse};
 use tokio::sync::mpsc;
 
@@ -29,10 +30,7 @@ impl Monitor for Engine {
 
     async fn why(&self, id: &str) -> ApiResult<WhyResponse> {
         let container = self.shared.registry.find(id)?;
-        Err(ApiError::not_implemented(format!(
-            "the diagnosis of {} is not implemented",
-            container.id()
-        )))
+        why::why(self, &container).await
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) use namespaces::{Joined, Mode, Modes, no_network};
 pub(crate) use resources::{check as check_limits, resources as limits, settle as settle_limits};
 pub(crate) use seccomp::Filters;
 pub(crate) use sysctl::DEFAULTS as DEFAULT_SYSCTLS;
-pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file};
+pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file, read_head};
 pub(crate) use user::{Accounts, Identity, resolve as resolve_user};
 
 /// What the host is like; read once when the engine starts.

@@ -75,6 +75,17 @@ pub struct ExitRecord {
     pub exited_at: Timestamp,
     /// Whether the kernel killed a process of the container for want of memory.
     pub oom_killed: bool,
+    /// The most memory that it used, in bytes. Only known of one that was killed for want of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub memory_peak: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl ExitRecord {
@@ -108,6 +119,7 @@ mod tests {
             exit_status: 137,
             exited_at: Timestamp { secs: 0, nanos: 5 },
             oom_killed: false,
+            memory_peak: 0,
         };
         let text = record.to_json();
         assert_eq!(

@@ -62,7 +62,10 @@ impl Server {
         {
             note(&Failure::of(&error).message);
         }
-        task.oom_killed = kills.is_ok_and(|kills| kills > 0);
+        let killed = kills.is_ok_and(|kills| kills > 0);
+        let peak = killed.then(|| cgroup.stats().map_or(0, |stats| stats.memory.max_usage));
+        task.memory_peak = peak.unwrap_or(0);
+        task.oom_killed = killed;
         if task.oom_killed {
             let container_id = task.id.clone();
             self.publish(&TaskOOM { container_id });
@@ -125,6 +128,7 @@ fn record(task: &Task) {
         exit_status: exit.status,
         exited_at: exit.at,
         oom_killed: task.oom_killed,
+        memory_peak: task.memory_peak,
     };
     let path = task.bundle.join(ExitRecord::FILE);
     let temporary = task.bundle.join("exit.json.tmp");

@@ -25,6 +25,8 @@ pub(crate) struct Task {
     pub(crate) log_failed: bool,
     pub(crate) paused: bool,
     pub(crate) oom_killed: bool,
+    /// In bytes; only asked for then.
+    pub(crate) memory_peak: u64,
 }
 
 impl Task {

@@ -15,7 +15,11 @@ mod faults;
 #[cfg(test)]
 mod havre;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod monitor;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]

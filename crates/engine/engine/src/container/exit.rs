@@ -62,6 +62,7 @@ impl Actor {
         self.state.pid = 0;
         self.state.exit_code = exit.exit_status;
         self.state.oom_killed = exit.oom_killed;
+        self.state.memory_peak = exit.memory_peak;
         self.state.finished_at = exit.exited_at;
         self.state.exits += 1;
         crate::health::stopped(&mut self.state);

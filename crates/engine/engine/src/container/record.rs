@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub exit_code: i64,
     pub error: String,
     pub oom_killed: bool,
+    /// The most memory it used, known of a run that was killed for want of it.
+    #[serde(default)]
+    pub memory_peak: u64,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
     pub restart_count: u32,
@@ -74,6 +77,7 @@ impl State {
             exit_code: 0,
             error: String::new(),
             oom_killed: false,
+            memory_peak: 0,
             started_at: Timestamp::default(),
             finished_at: Timestamp::default(),
             restart_count: 0,
@@ -178,6 +182,8 @@ pub(crate) struct Exit {
     pub exited_at: Timestamp,
     #[serde(default)]
     pub oom_killed: bool,
+    #[serde(default)]
+    pub memory_peak: u64,
 }
 
 impl Exit {
@@ -187,6 +193,7 @@ impl Exit {
             exit_status: 137,
             exited_at: Timestamp::now(),
             oom_killed: false,
+            memory_peak: 0,
         }
     }
 

@@ -190,10 +190,6 @@ fn what_is_not_there_yet_is_named() {
             ..base()
         },
         HostConfig {
-            init: Some(true),
-            ..base()
-        },
-        HostConfig {
             binds: strings(&["vol:/x"]),
             ..base()
         },
@@ -264,5 +260,33 @@ fn commands_merge_as_dockers() {
     assert_eq!(
         case(strings(&[""]), None, e),
         Err("no command specified".to_owned())
+    );
+}
+
+#[test]
+fn an_init_process_comes_first_where_it_makes_sense() {
+    let first = |host: &HostConfig| -> (Value, bool) {
+        let text = plan(ContainerConfig::default(), host).unwrap();
+        let plan: Value = serde_json::from_str(&text).unwrap();
+        (
+            plan["process"]["args"].clone(),
+            text.contains("/opt/havre-init"),
+        )
+    };
+    let host = |init: Option<bool>, pid_mode: &str| HostConfig {
+        init,
+        pid_mode: pid_mode.to_owned(),
+        network_mode: "none".to_owned(),
+        ..HostConfig::default()
+    };
+    let with = (serde_json::json!(["/sbin/docker-init", "--", "sh"]), true);
+    let without = (serde_json::json!(["sh"]), false);
+    assert_eq!(first(&host(Some(true), "")), with);
+    assert_eq!(first(&host(Some(false), "")), without);
+    assert_eq!(first(&host(None, "")), without);
+    assert_eq!(
+        first(&host(Some(true), "host")),
+        without,
+        "there is an init already"
     );
 }

@@ -31,15 +31,7 @@ enum Found {
 
 /// Reads `path` from `layers` (uppermost first). `None`: no such regular file.
 pub(crate) fn read_file(layers: &[PathBuf], path: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut root = Vec::with_capacity(layers.len());
-    for layer in layers {
-        root.push(fs::open(
-            layer,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?);
-    }
-    let Some(file) = walk(root, path)? else {
+    let Some(file) = walk(open_all(layers)?, path)? else {
         return Ok(None);
     };
     let mut content = Vec::new();
@@ -53,6 +45,29 @@ pub(crate) fn read_file(layers: &[PathBuf], path: &str, max: u64) -> io::Result<
         ));
     }
     Ok(Some(content))
+}
+
+/// The first `length` bytes and the mode of the regular file `path`.
+pub(crate) fn read_head(
+    layers: &[PathBuf],
+    path: &str,
+    length: u64,
+) -> io::Result<Option<(Vec<u8>, u32)>> {
+    let Some(file) = walk(open_all(layers)?, path)? else {
+        return Ok(None);
+    };
+    let mode = fs::fstat(&file)?.st_mode;
+    let mut content = Vec::new();
+    fs_err::File::from_parts(file.into(), path)
+        .take(length)
+        .read_to_end(&mut content)?;
+    Ok(Some((content, mode)))
+}
+
+fn open_all(layers: &[PathBuf]) -> io::Result<Merged> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |layer: &PathBuf| Ok(fs::open(layer, flags, Mode::empty())?);
+    layers.iter().map(open).collect()
 }
 
 fn walk(root: Merged, path: &str) -> io::Result<Option<OwnedFd>> {

@@ -86,6 +86,7 @@ impl Server {
             log_failed: false,
             paused: false,
             oom_killed: false,
+            memory_peak: 0,
         });
         if let Err(failure) = self.take_streams(INIT, ends) {
             self.undo_create();
