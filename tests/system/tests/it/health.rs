@@ -1,6 +1,6 @@
 //! Health checks through the docker command line.
 
-use crate::support::{LIMIT, engine, inspect, text, until};
+use crate::support::{LIMIT, actions, engine, inspect, text, until};
 use anyhow::{Result, ensure};
 use havre_testkit::Engine;
 use havre_testkit::http::Body;
@@ -110,18 +110,7 @@ fn events_tell_of_checks_and_of_changes() -> Result<()> {
     start(&engine, "true", &[])?;
     until(&"healthy".to_owned(), || status(&engine))?;
     engine.docker(&["rm", "-f", "box"])?;
-    let events = engine.docker(&[
-        "events",
-        "--since",
-        "1h",
-        "--until",
-        "+1s",
-        "--filter",
-        "container=box",
-        "--format",
-        "{{.Action}}",
-    ])?;
-    let actions: Vec<&str> = events.lines().collect();
+    let actions = actions(&engine, "box")?;
     let position = |action: &str| actions.iter().position(|seen| *seen == action);
     let wanted = [
         "start",

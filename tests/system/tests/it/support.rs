@@ -1,6 +1,7 @@
 //! What every test begins with: an engine that has the busybox image, and short forms for asking it.
 
 use anyhow::{Context as _, Result, ensure};
+use havre_testkit::http::Body;
 use havre_testkit::{Engine, image};
 use std::path::PathBuf;
 use std::process::Output;
@@ -73,6 +74,21 @@ pub(crate) fn inspect(engine: &Engine, name: &str, template: &str) -> Result<Str
     engine
         .docker(&["inspect", "--format", template, name])
         .with_context(|| format!("inspecting {name}"))
+}
+
+/// The actions of a container's events so far, oldest first.
+pub(crate) fn actions(engine: &Engine, name: &str) -> Result<Vec<String>> {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?;
+    let filters = format!("%7B%22container%22%3A%5B%22{name}%22%5D%7D");
+    let (secs, nanos) = (now.as_secs(), now.subsec_nanos());
+    let target = format!("/events?since=1&until={secs}.{nanos:09}&filters={filters}");
+    let answer = engine.api("GET", &target, &Body::Empty)?;
+    let body = text(&answer.body);
+    let action = |line: &str| -> Result<String> {
+        let event: serde_json::Value = serde_json::from_str(line).with_context(|| body.clone())?;
+        Ok(event["Action"].as_str().unwrap_or_default().to_owned())
+    };
+    body.lines().map(action).collect()
 }
 
 /// Asks until the answer is the wanted one.
