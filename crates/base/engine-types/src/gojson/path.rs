@@ -11,13 +11,13 @@ use super::JsonError;
 pub(super) enum Path<'p> {
     Root,
     Field {
-        parent: &'p Path<'p>,
+        parent: &'p Self,
         name: &'p str,
         /// The type that the document is read as.
         root: &'static str,
     },
     Item {
-        parent: &'p Path<'p>,
+        parent: &'p Self,
         index: usize,
     },
 }

@@ -131,7 +131,7 @@ pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
     let planned = plan::user_mounts(host).unwrap_or_default().into_iter();
     let mut points: Vec<MountPoint> = planned
         .zip(modes.chain(long))
-        .filter_map(|(mount, mode)| {
+        .map(|(mount, mode)| {
             let (kind, source, propagation) = match mount.kind {
                 MountKind::Bind {
                     source,
@@ -140,7 +140,7 @@ pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
                 } => ("bind", source.display().to_string(), propagation),
                 MountKind::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
             };
-            Some(MountPoint {
+            MountPoint {
                 kind: kind.to_owned(),
                 source,
                 destination: mount.destination.display().to_string(),
@@ -148,7 +148,7 @@ pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
                 rw: !mount.read_only,
                 propagation,
                 ..MountPoint::default()
-            })
+            }
         })
         .collect();
     points.sort_by(|one, other| one.destination.cmp(&other.destination));
