@@ -57,6 +57,16 @@ impl Events {
         self.changed.notify_all();
     }
 
+    /// Lets a tenth of a second pass, or less when something happens.
+    pub(crate) fn pause(&self) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.changed
+                .wait_timeout(seen, Duration::from_millis(100))
+                .unwrap(),
+        );
+    }
+
     pub(crate) fn wait(&self, name: &'static str) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (_seen, result) = self

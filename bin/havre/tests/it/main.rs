@@ -4,7 +4,11 @@
 
 #[cfg(test)]
 mod commands;
+#[cfg(test)]
+mod completion;
 mod fake;
+#[cfg(test)]
+mod manage;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

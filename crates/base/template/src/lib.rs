@@ -3,17 +3,30 @@
 //! The engine of text/template is the `gotmpl` crate; this crate adds Docker's functions
 //! (<https://docs.docker.com/engine/cli/formatting/>), JSON as data, and JSON out again with the order of its fields.
 
+mod functions;
+mod shape;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gotmpl::{FuncMap, MissingKey, Value as GoValue};
+use gotmpl::{MissingKey, Value as GoValue};
 use serde_json::Value;
+
+pub use shape::{Field, Shape};
 
 /// A template that cannot be parsed or executed, in Go's words as far as they are known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("template parsing error: {0}")]
 pub struct TemplateError(String);
+
+impl TemplateError {
+    /// Go's words, without those that Docker mostly puts before them.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Whether Docker's functions work on values, or hand through the titles of columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +35,23 @@ enum Mode {
     Headers,
 }
 
-/// The objects of the data by the address of their shared value: what `json` prints in its original order.
-type Originals = Arc<Mutex<HashMap<usize, Value>>>;
+/// What `json` prints of the data.
+#[derive(Default)]
+struct Data {
+    /// The objects by the address of their shared value, to print their fields in the original order.
+    originals: Originals,
+    /// Whether the data are rows, which print themselves.
+    rows: bool,
+}
+
+type Shared = Arc<Mutex<Data>>;
+type Originals = HashMap<usize, Value>;
 
 /// A parsed template.
 pub struct Template {
     values: gotmpl::Template,
     headers: gotmpl::Template,
-    originals: Originals,
+    data: Shared,
     text: String,
     /// What messages call the data; a map when there is no name.
     kind: Option<&'static str>,
@@ -46,11 +68,11 @@ impl fmt::Debug for Template {
 impl Template {
     /// Parses a template. A key that the data lacks is an error when it is executed.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let originals = Originals::default();
+        let data = Shared::default();
         let build = |mode| {
             gotmpl::Template::new("")
                 .missing_key(MissingKey::Error)
-                .funcs(functions(mode, &originals))
+                .funcs(functions::all(mode, &data))
                 .parse(text)
                 .map_err(|error| TemplateError(parse_error(&error.to_string())))
         };
@@ -58,7 +80,7 @@ impl Template {
         Ok(Self {
             values,
             headers,
-            originals,
+            data,
             text: text.to_owned(),
             kind: None,
         })
@@ -67,27 +89,65 @@ impl Template {
     /// The same template for data that messages call by a name of Go's: a field that is not there is then no missing
     /// key of a map, but a field that the type does not have.
     #[must_use]
-    pub const fn of_type(mut self, kind: &'static str) -> Self {
+    pub fn of_type(mut self, kind: &'static str) -> Self {
         self.kind = Some(kind);
         self
     }
 
+    /// As [`Template::of_type`], for the rows of a list: they print themselves with the characters of HTML escaped, and
+    /// without the fields whose names begin with `_`, which are there for the template alone.
+    #[must_use]
+    pub fn of_rows(self, kind: &'static str) -> Self {
+        self.data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rows = true;
+        self.of_type(kind)
+    }
+
     /// Executes the template on a JSON value.
     pub fn render(&self, data: &Value) -> Result<String, TemplateError> {
-        let mut originals = HashMap::new();
+        self.render_printed(data, data)
+    }
+
+    /// Executes the template on a JSON value which as a whole is printed as another: Go's fields have other names
+    /// than their JSON.
+    pub fn render_printed(&self, data: &Value, printed: &Value) -> Result<String, TemplateError> {
+        let mut originals = Originals::new();
         let value = convert(data, self.text.contains("json").then_some(&mut originals));
-        *self
-            .originals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = originals;
-        self.values
-            .execute_to_string(&value)
+        if let GoValue::Map(map) = &value {
+            remember(Some(&mut originals), Arc::as_ptr(map).addr(), printed);
+        }
+        self.execute(&value, originals)
             .map_err(|error| match error {
                 gotmpl::TemplateError::MissingKey { key, .. } => {
                     TemplateError(missing_key(&self.text, &key, self.kind))
                 }
                 other => TemplateError(in_go_words(&other.to_string())),
             })
+    }
+
+    /// Executes the template on a JSON value as a value of a type of Go; if that cannot be done, on the JSON as it is.
+    pub fn render_shaped(&self, data: &Value, shape: Shape) -> Result<String, TemplateError> {
+        let mut originals = Originals::new();
+        let value = shape::convert(data, "", shape, &mut originals);
+        match self.execute(&value, originals) {
+            // Only pointers are nil here, and those have a text of their own.
+            Ok(text) => Ok(text.replace("<no value>", "<nil>")),
+            Err(_not_in_the_type) => self.render(data),
+        }
+    }
+
+    fn execute(
+        &self,
+        value: &GoValue,
+        originals: Originals,
+    ) -> Result<String, gotmpl::TemplateError> {
+        self.data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .originals = originals;
+        self.values.execute_to_string(value)
     }
 
     /// Executes the template on the titles of columns; functions give back their input.
@@ -145,7 +205,7 @@ fn missing_key(text: &str, key: &str, kind: Option<&str>) -> String {
     format!("template: :{line}:{column}: executing \"\" at <{node}>: {cause}")
 }
 
-fn convert(value: &Value, mut originals: Option<&mut HashMap<usize, Value>>) -> GoValue {
+fn convert(value: &Value, mut originals: Option<&mut Originals>) -> GoValue {
     match value {
         Value::Null => GoValue::Nil,
         Value::Bool(b) => GoValue::Bool(*b),
@@ -175,130 +235,10 @@ fn convert(value: &Value, mut originals: Option<&mut HashMap<usize, Value>>) -> 
     }
 }
 
-fn remember(originals: Option<&mut HashMap<usize, Value>>, address: usize, value: &Value) {
+fn remember(originals: Option<&mut Originals>, address: usize, value: &Value) {
     if let Some(originals) = originals {
         originals.insert(address, value.clone());
     }
-}
-
-/// Docker's functions, besides those that text/template has itself.
-fn functions(mode: Mode, originals: &Originals) -> FuncMap {
-    let mut map = FuncMap::new();
-    let mut add = |name: &str, function: fn(&[GoValue]) -> GoValue| {
-        map.insert(
-            name.to_owned(),
-            Arc::new(move |args: &[GoValue]| {
-                Ok(match mode {
-                    Mode::Values => function(args),
-                    Mode::Headers => args.first().cloned().unwrap_or(GoValue::Nil),
-                })
-            }) as gotmpl::ValueFunc,
-        );
-    };
-    add("split", |args| {
-        let (text, separator) = (text_of(args.first()), text_of(args.get(1)));
-        let parts = text
-            .split(separator.as_str())
-            .map(|part| GoValue::String(part.into()));
-        GoValue::List(parts.collect())
-    });
-    add("join", |args| {
-        let Some(GoValue::List(items)) = args.first() else {
-            return GoValue::Nil;
-        };
-        let parts: Vec<String> = items.iter().map(ToString::to_string).collect();
-        GoValue::String(parts.join(&text_of(args.get(1))).into())
-    });
-    add("lower", |args| {
-        GoValue::String(text_of(args.first()).to_lowercase().into())
-    });
-    add("upper", |args| {
-        GoValue::String(text_of(args.first()).to_uppercase().into())
-    });
-    add("title", |args| {
-        GoValue::String(title(&text_of(args.first())).into())
-    });
-    add("pad", |args| {
-        let text = text_of(args.first());
-        if text.is_empty() {
-            return GoValue::String("".into());
-        }
-        let spaces = |n: Option<&GoValue>| " ".repeat(count_of(n));
-        GoValue::String(format!("{}{text}{}", spaces(args.get(1)), spaces(args.get(2))).into())
-    });
-    add("truncate", |args| {
-        let text: String = text_of(args.first())
-            .chars()
-            .take(count_of(args.get(1)))
-            .collect();
-        GoValue::String(text.into())
-    });
-    let originals = Arc::clone(originals);
-    map.insert(
-        "json".to_owned(),
-        Arc::new(move |args: &[GoValue]| {
-            let value = args.first().cloned().unwrap_or(GoValue::Nil);
-            if mode == Mode::Headers {
-                return Ok(value);
-            }
-            let originals = originals.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(GoValue::String(
-                to_json(&value, &originals).to_string().into(),
-            ))
-        }) as gotmpl::ValueFunc,
-    );
-    map
-}
-
-/// The JSON of a value: the original when the value came from the data as it is, else made anew.
-fn to_json(value: &GoValue, originals: &HashMap<usize, Value>) -> Value {
-    let address = match value {
-        GoValue::List(list) => Some(list.as_ptr().addr()),
-        GoValue::Map(map) => Some(Arc::as_ptr(map).addr()),
-        _ => None,
-    };
-    if let Some(original) = address.and_then(|address| originals.get(&address)) {
-        return original.clone();
-    }
-    match value {
-        GoValue::Nil | GoValue::Function(_) => Value::Null,
-        GoValue::Bool(b) => (*b).into(),
-        GoValue::Int(n) => (*n).into(),
-        GoValue::Uint(n) => (*n).into(),
-        GoValue::Float(n) => (*n).into(),
-        GoValue::String(text) => text.as_ref().into(),
-        GoValue::List(items) => items.iter().map(|item| to_json(item, originals)).collect(),
-        GoValue::Map(map) => map
-            .iter()
-            .map(|(key, item)| (key.as_ref(), to_json(item, originals)))
-            .collect(),
-    }
-}
-
-fn text_of(value: Option<&GoValue>) -> String {
-    value.map(ToString::to_string).unwrap_or_default()
-}
-
-fn count_of(value: Option<&GoValue>) -> usize {
-    value
-        .and_then(GoValue::as_int)
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(0)
-}
-
-/// Upper case for the first letter of each word, as Go's `strings.Title`.
-fn title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut inside = false;
-    for c in text.chars() {
-        if inside {
-            out.push(c);
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        inside = c.is_alphanumeric() || c == '_' || c == '\'';
-    }
-    out
 }
 
 #[cfg(test)]
@@ -346,6 +286,16 @@ mod tests {
     fn json_keeps_the_order_of_fields() {
         let data = json!({"Z": 1, "A": {"y": "<b>", "x": [1, null, {"q": 1, "p": 2}]}});
         assert_eq!(render("{{json .}}", &data), data.to_string());
+        let template = Template::parse("{{.Go}} {{json .}}").unwrap();
+        let printed = template.render_printed(&json!({"Go": 1}), &json!({"go": 1}));
+        assert_eq!(printed.unwrap(), "1 {\"go\":1}");
+        let typed = Template::parse("{{json .}} {{json .A}}")
+            .unwrap()
+            .of_rows("T");
+        assert_eq!(
+            typed.render(&json!({"A": "<&>", "_Hidden": 1})).unwrap(),
+            "{\"A\":\"\\u003c\\u0026\\u003e\"} \"<&>\""
+        );
         assert_eq!(
             render("{{json .A.x}} {{json .Z}} {{json .A.y}}", &data),
             "[1,null,{\"q\":1,\"p\":2}] 1 \"<b>\""
@@ -366,9 +316,40 @@ mod tests {
             format!("template parsing error: template: :1:4: executing \"\" at <.A.Nope>: {cause}")
         );
         assert_eq!(at("{{index .A \"x\"}}"), "<no value>");
+        let labels = json!({"L": {"a": "1"}});
+        assert_eq!(render("{{index .L \"a\"}}{{index .L \"b\"}}", &labels), "1");
         assert_eq!(
             at("{{.A"),
             "template parsing error: template: :1: unclosed action"
+        );
+    }
+
+    #[test]
+    fn values_of_a_type_have_all_its_fields() {
+        const SHAPE: Shape = &[
+            ("", "ID", Field::Alias("Id")),
+            ("/State", "Health", Field::Pointer),
+            ("/Config", "Volumes", Field::Map),
+            ("/Config", "OnBuild", Field::List),
+        ];
+        let data = json!({"Id": "x", "State": {"Pid": 1}, "Config": {"Volumes": null}});
+        let at = |text: &str| match Template::parse(text).unwrap().render_shaped(&data, SHAPE) {
+            Ok(text) => text,
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(at("{{.ID}} {{.Id}} {{.State.Health}}"), "x x <nil>");
+        assert_eq!(
+            at("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}"),
+            "none"
+        );
+        assert_eq!(at("{{.Config.Volumes}} {{len .Config.OnBuild}}"), "map[] 0");
+        assert_eq!(
+            at("{{json .State}} {{json .Config}} {{json .Config.Volumes}}"),
+            "{\"Pid\":1} {\"Volumes\":null} null"
+        );
+        assert_eq!(
+            at("{{.State.Health.Status}}"),
+            "template parsing error: template: :1:8: executing \"\" at <.State.Health>: map has no entry for key \"Health\""
         );
     }
 

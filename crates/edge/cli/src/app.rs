@@ -12,7 +12,7 @@ use crate::failure::{ENGINE_FAILED, Failure, Outcome};
 use crate::flags::{self, Matches};
 use crate::help::{self, PROGRAM};
 use crate::spec::{self, Action, Command, Found, GLOBAL};
-use crate::ui::Ui;
+use crate::ui::{Output, Ui};
 use crate::{connection, engine_start, signals};
 
 /// What a command works with.
@@ -34,6 +34,8 @@ pub(crate) struct App {
 enum Task {
     /// Text to print.
     Print(String),
+    /// Help that nobody asked for.
+    Remind(String),
     /// A command to run.
     Run {
         command: &'static Command,
@@ -52,6 +54,10 @@ pub(crate) async fn run(args: &[String], environment: Environment, mut ui: Ui) -
     let (command, path, matches, global) = match task {
         Task::Print(text) => {
             ui.print(&text);
+            return 0;
+        }
+        Task::Remind(text) => {
+            ui.write(Output::Err, text.as_bytes());
             return 0;
         }
         Task::Run {
@@ -97,8 +103,15 @@ fn interpret(args: &[String], environment: &Environment, width: usize) -> Outcom
     }
     let words = match global.args.split_first() {
         _ if global.help => return Ok(Task::Print(help_of(&[]))),
-        None => return Ok(Task::Print(help_of(&[]))),
-        Some((first, rest)) if first == "help" => return Ok(Task::Print(help_of(rest))),
+        None => return Ok(Task::Remind(help_of(&[]))),
+        Some((first, rest)) if first == "help" => {
+            return match (rest.first(), spec::find(rest)) {
+                (Some(topic), Found::Nothing) => {
+                    Err(Failure::new(format!("unknown help topic: {topic}")))
+                }
+                _ => Ok(Task::Print(help_of(rest))),
+            };
+        }
         Some(_) => global.args.as_slice(),
     };
     match spec::find(words) {
@@ -131,17 +144,29 @@ fn interpret(args: &[String], environment: &Environment, width: usize) -> Outcom
                 }),
             }
         }
-        Found::Group(group) => match words.get(1).filter(|word| !word.starts_with('-')) {
-            None => Ok(Task::Print(help::group(group))),
-            Some(_) => Err(Failure::new(format!(
-                "{PROGRAM}: unknown command: {PROGRAM} {}\n\nUsage:  {PROGRAM} {name}\n\nRun '{PROGRAM} {name} --help' for more information",
-                words[..2].join(" "),
-                name = group.name,
-            ))),
-        },
+        Found::Group(group) => group_alone(group, &words[1..]),
+        Found::Nothing if words.iter().any(|word| word == "--help") => {
+            Ok(Task::Print(help_of(&[])))
+        }
         Found::Nothing => Err(Failure::new(format!(
             "{PROGRAM}: unknown command: {PROGRAM} {}\n\nRun '{PROGRAM} --help' for more information",
             words.first().map_or("", String::as_str),
+        ))),
+    }
+}
+
+/// A group without one of its commands.
+fn group_alone(group: &spec::Group, words: &[String]) -> Outcome<Task> {
+    let name = group.name;
+    let usage =
+        format!("Usage:  {PROGRAM} {name}\n\nRun '{PROGRAM} {name} --help' for more information");
+    let matches = flags::parse(&[], words, true)
+        .map_err(|error| Failure::with_code(format!("{error}\n\n{usage}"), ENGINE_FAILED))?;
+    match matches.args.first() {
+        _ if matches.help => Ok(Task::Print(help::group(group))),
+        None => Ok(Task::Remind(help::group(group))),
+        Some(word) => Err(Failure::new(format!(
+            "{PROGRAM}: unknown command: {PROGRAM} {name} {word}\n\n{usage}"
         ))),
     }
 }

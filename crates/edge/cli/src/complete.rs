@@ -48,6 +48,7 @@ pub(crate) async fn complete(app: &mut App, words: &[String]) -> Outcome {
     };
     let place = Place::of(before);
     if let Ok(global) = flags::parse(GLOBAL, before, false)
+        && !global.is_empty()
         && let Ok(connection) = connection::resolve(&global, &app.environment, &app.config)
     {
         app.client = Rc::new(connection.client);

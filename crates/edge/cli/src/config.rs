@@ -13,8 +13,6 @@ use havre_engine_types::{
     RestartPolicy, StringMap,
 };
 
-use havre_types::Platform;
-
 pub(crate) use env::{Environment, collect as collect_env};
 
 use crate::flags::{FlagError, Matches};
@@ -79,11 +77,6 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
         }
     };
     let platform = default_platform(matches, environment);
-    if !platform.is_empty() {
-        Platform::parse(platform).map_err(|error| {
-            ConfigError::problem(format!("error parsing specified platform: {error}"))
-        })?;
-    }
     let mut config = container_config(matches, environment)?;
     let mut host = host_config(matches)?;
     mounts::apply(matches, &mut config, &mut host)?;
@@ -254,7 +247,7 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
         privileged: matches.on("privileged"),
         publish_all_ports: matches.on("publish-all"),
         readonly_rootfs: matches.on("read-only"),
-        storage_opt: some_map(matches, "storage-opt"),
+        storage_opt: storage_options(matches)?,
         shm_size: bytes("shm-size"),
         sysctls: sysctls(matches)?,
         runtime: text("runtime"),
@@ -333,6 +326,14 @@ fn log_config(matches: &Matches) -> Result<LogConfig> {
         kind,
         config: Some(config.unwrap_or_default()),
     })
+}
+
+fn storage_options(matches: &Matches) -> Result<Option<StringMap>> {
+    if matches.list("storage-opt").all(|text| text.contains('=')) {
+        Ok(some_map(matches, "storage-opt"))
+    } else {
+        Err(ConfigError::problem("invalid storage option"))
+    }
 }
 
 /// Capabilities as `CAP_SYS_ADMIN`; `ALL` stays.

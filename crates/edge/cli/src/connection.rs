@@ -35,7 +35,7 @@ pub(crate) fn resolve(
     let level = global.text("log-level").unwrap_or("info");
     if !LOG_LEVELS.contains(&level.to_lowercase().as_str()) {
         return Err(Failure::new(format!(
-            "unable to parse logging level: {level}"
+            "Unable to parse logging level: {level}"
         )));
     }
     let variable = |name: &str| {
@@ -51,7 +51,9 @@ pub(crate) fn resolve(
         ));
     }
     if hosts.len() > 1 {
-        return Err(Failure::new("Specify only one -H"));
+        return Err(Failure::new(
+            "Failed to initialize: unable to resolve docker endpoint: Specify only one -H",
+        ));
     }
     let from_flag = hosts.first().copied().filter(|host| !host.is_empty());
     let from_environment = || variable("HAVRE_HOST").or_else(|| variable("DOCKER_HOST"));
@@ -182,98 +184,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_engine_that_is_named_is_asked() {
+    /// A configuration whose context `far` is the current one.
+    fn with_context() -> (tempfile::TempDir, ConfigFile) {
         let dir = tempfile::tempdir().unwrap();
-        let meta = dir
-            .path()
-            .join("contexts/meta")
-            .join(Digest::sha256_of(b"far").hex());
+        let id = Digest::sha256_of(b"far");
+        let meta = dir.path().join("contexts/meta").join(id.hex());
         fs_err::create_dir_all(&meta).unwrap();
         let text = r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#;
         fs_err::write(meta.join("meta.json"), text).unwrap();
-        fs_err::write(
-            dir.path().join("config.json"),
-            r#"{"currentContext":"far"}"#,
-        )
-        .unwrap();
-        let (far, _) = ConfigFile::load(dir.path().to_str(), &Environment::new());
+        let text = r#"{"currentContext":"far"}"#;
+        fs_err::write(dir.path().join("config.json"), text).unwrap();
+        let (config, _) = ConfigFile::load(dir.path().to_str(), &Environment::new());
+        (dir, config)
+    }
+
+    #[test]
+    fn the_engine_that_is_named_is_asked() {
+        let (_dir, far) = with_context();
         let none = ConfigFile::default();
-        for (args, environment, config, expected) in [
+        let default = "default unix:///run/havre/havre.sock";
+        let variable = [("DOCKER_HOST", "tcp://b:1")];
+        let context = [("DOCKER_CONTEXT", "default")];
+        assert_eq!(resolved(&[], &[], &none), default);
+        assert_eq!(
+            resolved(&["-H", "tcp://a:1"], &variable, &far),
+            "default tcp://a:1"
+        );
+        assert_eq!(resolved(&[], &variable, &far), "default tcp://b:1");
+        assert_eq!(resolved(&[], &[], &far), "far tcp://far:1");
+        assert_eq!(resolved(&[], &context, &far), default);
+        assert_eq!(resolved(&["-c", "far"], &variable, &far), "far tcp://far:1");
+        assert_eq!(
+            resolved(&["--tls", "-H", "unix:///s"], &[], &none),
+            "default unix:///s"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let (_dir, far) = with_context();
+        let none = ConfigFile::default();
+        for (args, expected) in [
             (
-                &[][..],
-                &[][..],
-                &none,
-                "default unix:///run/havre/havre.sock",
-            ),
-            (
-                &["-H", "tcp://a:1"],
-                &[("DOCKER_HOST", "tcp://b:1")],
-                &far,
-                "default tcp://a:1",
-            ),
-            (
-                &[],
-                &[("DOCKER_HOST", "tcp://b:1")],
-                &far,
-                "default tcp://b:1",
-            ),
-            (&[], &[], &far, "far tcp://far:1"),
-            (
-                &[],
-                &[("DOCKER_CONTEXT", "default")],
-                &far,
-                "default unix:///run/havre/havre.sock",
-            ),
-            (
-                &["-c", "far"],
-                &[("DOCKER_HOST", "tcp://b:1")],
-                &far,
-                "far tcp://far:1",
-            ),
-            (
-                &["-c", "far", "-H", "tcp://a:1"],
-                &[],
-                &far,
+                &["-c", "far", "-H", "tcp://a:1"][..],
                 "conflicting options: cannot specify both --host and --context",
             ),
             (
                 &["-H", "tcp://a:1", "-H", "tcp://b:1"],
-                &[],
-                &none,
-                "Specify only one -H",
+                "Failed to initialize: unable to resolve docker endpoint: Specify only one -H",
             ),
-            (
-                &["-l", "loud"],
-                &[],
-                &none,
-                "unable to parse logging level: loud",
-            ),
+            (&["-l", "loud"], "Unable to parse logging level: loud"),
             (
                 &["-H", "tcp://a:1", "--tlsverify"],
-                &[],
-                &none,
                 "cannot connect to tcp://a:1 with TLS: this client has none yet; use a unix:// address, or a tunnel",
             ),
-            (
-                &["--tls", "-H", "unix:///s"],
-                &[],
-                &none,
-                "default unix:///s",
-            ),
-            (
-                &[],
-                &[("DOCKER_API_VERSION", "nope")],
-                &none,
-                "invalid API version (nope): must be formatted <major>.<minor>",
-            ),
         ] {
-            assert_eq!(
-                resolved(args, environment, config),
-                expected,
-                "{args:?} {environment:?}"
-            );
+            assert_eq!(resolved(args, &[], &none), expected, "{args:?}");
         }
+        assert_eq!(
+            resolved(&[], &[("DOCKER_API_VERSION", "nope")], &none),
+            "invalid API version (nope): must be formatted <major>.<minor>"
+        );
         let missing = resolved(&["-c", "gone"], &[], &far);
         assert!(
             missing.contains("context \"gone\": context not found: open "),

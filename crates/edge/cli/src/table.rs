@@ -3,7 +3,7 @@
 use havre_template::Template;
 use serde_json::{Map, Value};
 
-use crate::failure::{BAD_TEMPLATE, Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::tabwriter;
 use crate::ui::{Ui, safe};
 
@@ -14,7 +14,7 @@ pub(crate) type Row = Map<String, Value>;
 pub(crate) type Titles = &'static [(&'static str, &'static str)];
 
 /// The value that templates reach as `.Label "name"`.
-pub(crate) const LABELS: &str = "LabelMap";
+pub(crate) const LABELS: &str = "_Labels";
 
 /// Prints rows. `format` is what the user gave, `default` the template of the default table, `kind` what Docker's
 /// messages call a row.
@@ -39,15 +39,10 @@ pub(crate) fn render(
     kind: &'static str,
 ) -> Outcome<String> {
     let mut text = String::new();
-    if format == "json" {
-        for row in rows {
-            text.push_str(&json_of(row));
-            text.push('\n');
-        }
-        return Ok(text);
-    }
+    let as_json = matches!(format, "json" | "{{json .}}");
+    let format = if as_json { "{{json .}}" } else { format };
     let (template, table) = parse(format, default)?;
-    let template = template.of_type(kind);
+    let template = template.of_rows(kind);
     if table {
         let mut header: Row = titles
             .iter()
@@ -59,8 +54,12 @@ pub(crate) fn render(
         text.push('\n');
     }
     for row in rows {
-        let row = template.render(&Value::Object(harmless(row)));
-        text.push_str(&row.map_err(|error| Failure::new(error.to_string()))?);
+        // In JSON control characters are escaped anyway.
+        let mut row = if as_json { row } else { harmless(row) };
+        row.sort_keys();
+        let row = template.render(&Value::Object(row));
+        let row = row.map_err(|error| Failure::new(error.to_string()))?;
+        text.push_str(&row.replace("<no value>", "<nil>"));
         text.push('\n');
     }
     Ok(if table {
@@ -92,16 +91,9 @@ fn parse(format: &str, default: &str) -> Outcome<(Template, bool)> {
         .trim_matches(' ')
         .replace("\\t", "\t")
         .replace("\\n", "\n");
-    let template = Template::parse(&template.replace(".Label ", &format!("index .{LABELS} ")))
-        .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
+    let template = Template::parse(&template.replace(".Label ", &format!("label .{LABELS} ")))
+        .map_err(|error| Failure::new(error.to_string()))?;
     Ok((template, table))
-}
-
-/// `{{json .}}` of a row: keys sorted, without those that only templates need.
-fn json_of(row: Row) -> String {
-    let sorted: std::collections::BTreeMap<String, Value> =
-        row.into_iter().filter(|(name, _)| name != LABELS).collect();
-    serde_json::to_string(&sorted).unwrap_or_default()
 }
 
 /// The row with all text made safe for a terminal.
@@ -176,8 +168,8 @@ mod tests {
 
     fn show(format: &str) -> String {
         let rows = [
-            json!({"ID": "abc", "Names": "x\x1b[31m", "LabelMap": {"a": "1"}}),
-            json!({"ID": "def", "Names": "y", "LabelMap": {}}),
+            json!({"ID": "abc", "Names": "x\x1b[31m", "_Labels": {"a": "1"}}),
+            json!({"ID": "def", "Names": "y", "_Labels": {}}),
         ];
         let rows = rows
             .into_iter()
@@ -205,10 +197,9 @@ mod tests {
         assert_eq!(show("table"), table);
         assert_eq!(show("table {{.Names}}"), "NAMES\nx\\u{1b}[31m\ny\n");
         assert_eq!(show(r"{{.ID}}\t{{.Names}}"), "abc\tx\\u{1b}[31m\ndef\ty\n");
-        assert_eq!(
-            show("{{upper .ID}}{{.Label \"a\"}}"),
-            "ABC1\nDEF<no value>\n"
-        );
+        assert_eq!(show("{{upper .ID}}{{.Label \"a\"}}"), "ABC1\nDEF\n");
+        assert_eq!(show("table {{.Label \"x.a-b\"}}"), "a b\n\n\n");
+        assert_eq!(show("{{json .}}"), show("json"));
         assert_eq!(
             show("json"),
             "{\"ID\":\"abc\",\"Names\":\"x\\u001b[31m\"}\n{\"ID\":\"def\",\"Names\":\"y\"}\n"

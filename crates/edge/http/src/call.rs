@@ -73,10 +73,7 @@ impl Call {
         }
         match gojson::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => match error.to_string() {
-                text if text == gojson::TRAILING => Err(ApiError::invalid(text)),
-                text => Err(ApiError::invalid(format!("invalid JSON: {text}"))),
-            },
+            Err(error) => Err(ApiError::invalid(format!("invalid JSON: {error}"))),
         }
     }
 

@@ -25,10 +25,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl System for Engine {
     async fn info(&self) -> ApiResult<SystemInfo> {
         let shared = Arc::clone(&self.shared);
-        let tasks = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
-        blocking(move || Ok(info::info(&shared, tasks))).await
+        blocking(move || Ok(info::info(&shared))).await
     }
 
     async fn version(&self) -> ApiResult<SystemVersion> {

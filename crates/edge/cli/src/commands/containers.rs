@@ -96,7 +96,9 @@ pub(super) async fn remove(app: &mut App, matches: &Matches) -> Outcome {
         match result {
             Ok(()) => app.ui.line(name),
             // What is gone already is what was wanted.
-            Err(error) if force && error.kind() == ErrorKind::NotFound => {}
+            Err(error) if force && error.kind() == ErrorKind::NotFound => {
+                app.ui.complain(&Failure::from(error).message);
+            }
             Err(error) => failures.push(Failure::from(error)),
         }
     }

@@ -19,6 +19,7 @@ const TITLES: Titles = &[
     ("Size", "SIZE"),
     ("Reclaimable", "RECLAIMABLE"),
 ];
+const RAW: &str = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n";
 const IMAGES: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
 const CONTAINERS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
 const VOLUMES: &str = "{{.Name}}\t{{.Links}}\t{{.Size}}";
@@ -63,6 +64,7 @@ pub(super) async fn show(app: &mut App, matches: &Matches) -> Outcome {
     table::check(&format)?;
     let usage = Usage::of(&app.client.disk_usage().await?);
     if !matches.on("verbose") {
+        let format = if format == "raw" { RAW } else { &format };
         let rows = vec![
             usage.images.row("Images", true),
             usage.containers.row("Containers", true),
@@ -71,7 +73,7 @@ pub(super) async fn show(app: &mut App, matches: &Matches) -> Outcome {
         ];
         return table::write(
             &mut app.ui,
-            &format,
+            format,
             TABLE,
             TITLES,
             rows,
@@ -90,6 +92,7 @@ pub(super) async fn show(app: &mut App, matches: &Matches) -> Outcome {
         "Volumes": usage.volume_rows(),
         "BuildCache": usage.cache_rows(now),
     });
+    let data = sorted(data);
     let template = if format == "json" {
         "{{json .}}"
     } else {
@@ -98,11 +101,23 @@ pub(super) async fn show(app: &mut App, matches: &Matches) -> Outcome {
     let template = havre_template::Template::parse(template)
         .map_err(|error| Failure::with_code(error.to_string(), BAD_TEMPLATE))?;
     let text = template
-        .of_type("*formatter.diskUsageContext")
+        .of_rows("*formatter.diskUsageContext")
         .render(&data)
         .map_err(|error| Failure::new(error.to_string()))?;
     app.ui.print(&text);
     Ok(())
+}
+
+/// The rows with their fields in the order in which they print themselves.
+fn sorted(mut data: Value) -> Value {
+    for rows in data.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        for row in rows.as_array_mut().into_iter().flatten() {
+            if let Some(row) = row.as_object_mut() {
+                row.sort_keys();
+            }
+        }
+    }
+    data
 }
 
 fn number(value: &Value, pointer: &str) -> Option<u64> {

@@ -2,10 +2,10 @@
 
 use havre_client::Query;
 use havre_engine_types::Event;
-use havre_template::Template;
+use havre_template::{Template, TemplateError};
 use havre_types::Timestamp;
+use serde_json::json;
 
-use super::logs::time;
 use super::ps::filters;
 use crate::app::App;
 use crate::failure::{BAD_TEMPLATE, Failure, Outcome};
@@ -19,30 +19,60 @@ pub(super) async fn events(app: &mut App, matches: &Matches) -> Outcome {
         "json" => Some("{{json .}}"),
         text => Some(text),
     };
-    let template = template.map(Template::parse).transpose().map_err(|error| {
-        Failure::with_code(format!("Error parsing format: {error}"), BAD_TEMPLATE)
+    let template = template.map(parsed).transpose().map_err(|error| {
+        let cause = error.cause();
+        Failure::with_code(format!("Error parsing format: {cause}"), BAD_TEMPLATE)
     })?;
     let now = Timestamp::now();
-    let unix = |time: Option<Timestamp>| time.map(|time| time.unix_text()).unwrap_or_default();
     let query = Query::new()
-        .text("since", &unix(time(matches, "since", now)?))
-        .text("until", &unix(time(matches, "until", now)?))
+        .text("since", &unix(matches, "since", now)?)
+        .text("until", &unix(matches, "until", now)?)
         .text("filters", &filters(matches)?.to_query());
     let mut stream = app.client.events(&query).await?;
     while let Some(event) = stream.next().await? {
         let line = match &template {
             None => line(&event),
             Some(template) => {
-                let value = serde_json::to_value(&event)
-                    .map_err(|error| Failure::new(error.to_string()))?;
-                template
-                    .render(&value)
-                    .map_err(|error| Failure::new(error.to_string()))?
+                rendered(template, &event).map_err(|error| Failure::new(error.cause()))?
             }
         };
         app.ui.line(&safe(&line));
     }
     Ok(())
+}
+
+/// The template, tried on an event that says nothing: a field that events do not have is found before any comes.
+fn parsed(text: &str) -> Result<Template, TemplateError> {
+    let template = Template::parse(text)?.of_type("*events.Message");
+    rendered(&template, &Event::default())?;
+    Ok(template)
+}
+
+fn rendered(template: &Template, event: &Event) -> Result<String, TemplateError> {
+    let printed = serde_json::to_value(event).unwrap_or_default();
+    let data = json!({
+        "Status": event.status,
+        "ID": event.id,
+        "From": event.from,
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": {"ID": event.actor.id, "Attributes": event.actor.attributes},
+        "Scope": event.scope,
+        "Time": event.time,
+        "TimeNano": event.time_nano,
+    });
+    template.render_printed(&data, &printed)
+}
+
+/// A point in time as the engine takes it; empty when there is none.
+fn unix(matches: &Matches, flag: &str, now: Timestamp) -> Outcome<String> {
+    match matches.text_or_empty(flag) {
+        "" => Ok(String::new()),
+        text => match Timestamp::parse_since(text, now) {
+            Ok(time) => Ok(time.unix_text()),
+            Err(error) => Err(Failure::new(error.to_string())),
+        },
+    }
 }
 
 /// `time type action id (attribute=value, …)`

@@ -32,6 +32,8 @@ pub(super) const TITLES: Titles = &[
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_DIGEST: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n";
+const RAW_DIGEST: &str = "repository: {{.Repository}}\n{{- if .Tag}}\ntag: {{.Tag}}\n{{- end}}\n{{- if .Digest}}\ndigest: {{.Digest}}\n{{- end}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n";
 pub(super) const NONE: &str = "<none>";
 /// What Docker's messages call a row.
 const KIND: &str = "*formatter.imageContext";
@@ -50,7 +52,12 @@ pub(super) async fn list(app: &mut App, matches: &Matches) -> Outcome {
     let images = app.client.image_list(&query).await?;
     let whole = matches.on("no-trunc");
     let format = App::format(matches, &app.config.images_format).to_owned();
-    let format = format.as_str();
+    let raw = if digests { RAW_DIGEST } else { RAW };
+    let format = if format == "raw" {
+        raw
+    } else {
+        format.as_str()
+    };
     if matches.on("quiet") && (format.is_empty() || format == "table") {
         let mut seen = std::collections::HashSet::new();
         for image in images.iter().filter(|image| seen.insert(image.id.as_str())) {

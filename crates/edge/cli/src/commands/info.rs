@@ -52,8 +52,9 @@ pub(super) async fn info(app: &mut App, matches: &Matches) -> Outcome {
         );
     }
     let text = template
+        .of_type("system.dockerInfo")
         .render(&value)
-        .map_err(|error| Failure::new(error.to_string()))?;
+        .map_err(|error| Failure::new(error.cause()))?;
     app.ui.line(&text);
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! `inspect`, of containers, images and anything else.
 
-use havre_template::Template;
-use havre_types::{Classify as _, ErrorKind};
+mod shapes;
+
+use havre_template::{Shape, Template};
+use havre_types::{Classify as _, ErrorKind, Platform};
 use serde::Serialize as _;
 use serde_json::Value;
 
@@ -65,14 +67,18 @@ pub(super) async fn containers(app: &mut App, matches: &Matches) -> Outcome {
 /// `image inspect IMAGE…`
 pub(super) async fn images(app: &mut App, matches: &Matches) -> Outcome {
     let template = template(matches)?;
+    let platform = match matches.text_or_empty("platform") {
+        "" => String::new(),
+        text => {
+            let platform = Platform::parse(text)
+                .map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
+            serde_json::to_string(&platform).unwrap_or_default()
+        }
+    };
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &matches.args {
-        match app
-            .client
-            .image_inspect(name, matches.text_or_empty("platform"))
-            .await
-        {
+        match app.client.image_inspect(name, &platform).await {
             Ok(value) => found.push(value),
             Err(error) => failures.push(error.into()),
         }
@@ -141,7 +147,8 @@ fn show(
     };
     let mut output = String::new();
     for value in found {
-        match template.render(value) {
+        let shape = shape_of(value);
+        match template.render_shaped(value, shape) {
             Ok(rendered) => {
                 output.push_str(&rendered);
                 output.push('\n');
@@ -151,6 +158,17 @@ fn show(
     }
     app.ui.print(if output.is_empty() { "\n" } else { &output });
     failure::all(failures)
+}
+
+/// The type of an object: containers have a state, images layers.
+fn shape_of(value: &Value) -> Shape {
+    if value.get("HostConfig").is_some() {
+        shapes::CONTAINER
+    } else if value.get("RootFS").is_some() {
+        shapes::IMAGE
+    } else {
+        &[]
+    }
 }
 
 /// JSON with an indent of four, as `inspect` prints it.

@@ -61,7 +61,7 @@ async fn has_terminal(app: &App, name: &str) -> Outcome<bool> {
 }
 
 /// A point in time that a flag names.
-pub(super) fn time(matches: &Matches, flag: &str, now: Timestamp) -> Outcome<Option<Timestamp>> {
+fn time(matches: &Matches, flag: &str, now: Timestamp) -> Outcome<Option<Timestamp>> {
     match matches.text(flag).filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => match Timestamp::parse_since(text, now) {

@@ -13,6 +13,7 @@ use crate::table::{self, LABELS, Row, Titles};
 
 const TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n";
 pub(super) const TITLES: Titles = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
@@ -39,6 +40,11 @@ const KIND: &str = "*formatter.ContainerContext";
 pub(super) async fn ps(app: &mut App, matches: &Matches) -> Outcome {
     let filters = filters(matches)?;
     let format = App::format(matches, &app.config.ps_format).to_owned();
+    let format = match (format.as_str(), matches.on("size")) {
+        ("raw", false) => RAW.to_owned(),
+        ("raw", true) => format!("{RAW}size: {{{{.Size}}}}\n"),
+        _ => format,
+    };
     let format = format.as_str();
     table::check(format).map_err(|failure| {
         Failure::new(

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use havre_client::{AttachOptions, Client, ClientError, Query, WaitCondition};
 use havre_engine_types::ContainerCreateResponse;
-use havre_types::{Classify as _, ErrorKind, Reference};
+use havre_types::{Classify as _, ErrorKind, Platform, Reference};
 
 use super::pull;
 use crate::app::App;
@@ -186,6 +186,10 @@ fn plan(app: &App, command: &Command, path: &str, matches: &Matches) -> Outcome<
 
 /// Makes the container; pulls the image first when that is asked for or needed.
 async fn create_container(app: &mut App, plan: &CreatePlan) -> Outcome<String> {
+    if !plan.platform.is_empty() {
+        Platform::parse(&plan.platform)
+            .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
+    }
     let cidfile = CidFile::open(&plan.cidfile)?;
     let image = &plan.request.config.image;
     // An image named by its id cannot be pulled, and the engine knows best what it means.

@@ -45,12 +45,20 @@ pub(super) async fn version(app: &mut App, matches: &Matches) -> Outcome {
                 .for_each(|(_, side)| go_names(side));
         }
         template
+            .of_type("system.versionInfo")
             .render(&value)
-            .map_err(|error| Failure::new(error.to_string()))?
+            .map_err(|error| Failure::new(named(error.cause())))?
             + "\n"
     };
     app.ui.print(&safe_lines(&text));
     answer.map(drop).map_err(Failure::from)
+}
+
+/// This template is the one that Docker gave a name.
+fn named(cause: &str) -> String {
+    cause
+        .replacen("template: :", "template: version:", 1)
+        .replacen("executing \"\"", "executing \"version\"", 1)
 }
 
 /// Templates name the fields of Docker's structures, which differ from the JSON in one place.

@@ -9,6 +9,12 @@ use crate::flags::Matches;
 
 /// Sets the network mode and returns the endpoints. Flags such as `--ip` belong to the first network.
 pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<NetworkingConfig> {
+    let mac = matches.text_or_empty("mac-address");
+    if !mac.is_empty() && !is_mac(mac) {
+        return Err(ConfigError::problem(format!(
+            "{mac} is not a valid mac address"
+        )));
+    }
     let mut networks = Vec::new();
     for text in matches.list("network").chain(matches.list("net")) {
         if text.is_empty() {
@@ -62,7 +68,7 @@ fn add_flags(matches: &Matches, settings: &mut EndpointSettings) {
         .chain(aliases)
         .collect();
     settings.aliases = (!aliases.is_empty()).then_some(aliases);
-    if let Some(address) = matches.text("mac-address") {
+    if let Some(address) = matches.text("mac-address").filter(|text| !text.is_empty()) {
         address.clone_into(&mut settings.mac_address);
     }
     let text = |name: &str| matches.text_or_empty(name).to_owned();
@@ -132,5 +138,38 @@ fn network(text: &str) -> std::result::Result<(String, EndpointSettings), String
         Err("network name/id is not specified".to_owned())
     } else {
         Ok((name, settings))
+    }
+}
+
+/// Six, eight or twenty bytes, parted by colons or hyphens, or in pairs by dots, as Go's `net.ParseMAC` takes them.
+fn is_mac(text: &str) -> bool {
+    let groups = |separator: char, digits: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let is_group =
+            |part: &&str| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bytes = parts.len() * digits / 2;
+        parts.iter().all(is_group) && matches!(bytes, 6 | 8 | 20)
+    };
+    groups(':', 2) || groups('-', 2) || groups('.', 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_mac;
+
+    #[test]
+    fn hardware_addresses_are_checked() {
+        for text in ["92:d0:c6:0a:29:33", "92-D0-C6-0A-29-33", "92d0.c60a.2933"] {
+            assert!(is_mac(text), "{text}");
+        }
+        for text in [
+            "x",
+            "92:d0:c6:0a:29",
+            "92:d0:c6:0a:29:3g",
+            "92:d0-c6:0a:29:33",
+            "1:2:3:4:5:6",
+        ] {
+            assert!(!is_mac(text), "{text}");
+        }
     }
 }

@@ -30,7 +30,11 @@ pub(super) fn apply(
     for text in matches.list("expose") {
         let (range, protocol) = protocol_of(text);
         let range = ports_of(range).ok_or_else(|| {
-            ConfigError::problem(format!("invalid range format for --expose: {text}"))
+            let first = range.split('-').next().unwrap_or_default();
+            let cause = format!("strconv.ParseUint: parsing {first:?}: invalid syntax");
+            ConfigError::problem(format!(
+                "invalid range format for --expose: {text}, error: {cause}"
+            ))
         })?;
         exposed.extend((range.0..=range.1).map(|port| (format!("{port}/{protocol}"), Empty {})));
     }

@@ -3,6 +3,7 @@
 use havre_engine_types::HostConfig;
 
 use super::{ConfigError, Result};
+use crate::failure::os_text;
 use crate::flags::Matches;
 
 pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<()> {
@@ -63,7 +64,8 @@ fn option(text: &str) -> Result<String> {
     let fail = |error: String| {
         ConfigError::problem(format!("opening seccomp profile ({value}) failed: {error}"))
     };
-    let profile = fs_err::read_to_string(value).map_err(|error| fail(error.to_string()))?;
+    let profile = fs_err::read_to_string(value)
+        .map_err(|error| fail(format!("open {value}: {}", os_text(&error))))?;
     let profile: serde_json::Value = serde_json::from_str(&profile).map_err(|error| {
         ConfigError::problem(format!(
             "compacting json for seccomp profile ({value}) failed: {error}"
