@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gojson;
-
 /// The body of `POST /containers/{id}/exec`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -20,7 +18,6 @@ pub struct ExecCreateRequest {
     pub detach_keys: String,
     pub env: Option<Vec<String>>,
     pub working_dir: String,
-    #[serde(deserialize_with = "gojson::words")]
     pub cmd: Option<Vec<String>>,
 }
 

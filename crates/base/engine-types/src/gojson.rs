@@ -3,6 +3,10 @@
 //!
 //! Works for any type with derived `Deserialize`; structs with `#[serde(flatten)]` see their keys unchanged.
 
+mod path;
+mod probe;
+mod syntax;
+
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer as _,
     MapAccess, SeqAccess, VariantAccess, Visitor, value::StrDeserializer,
@@ -10,17 +14,44 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-/// Bytes that are no JSON or do not fit the type.
+use self::path::{Path, struct_name};
+
+/// Bytes that are no JSON or do not fit the type. The text is Go's.
 pub type JsonError = serde_json::Error;
+
+/// What Docker says of a second document after the first.
+pub const TRAILING: &str = "unexpected content after JSON";
 
 /// Reads one JSON document; nothing may follow it.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    from_value(serde_json::from_slice(bytes)?)
+    // As Go does: what is no UTF-8 becomes the replacement character.
+    let text = String::from_utf8_lossy(bytes);
+    let mut stream = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    let value = match stream.next() {
+        Some(Ok(value)) => value,
+        Some(Err(error)) => return Err(refusal(bytes, error)),
+        None => return Err(JsonError::custom("unexpected EOF")),
+    };
+    let rest = text.get(stream.byte_offset()..).unwrap_or_default();
+    let value = from_value(value)?;
+    if rest.trim_ascii().is_empty() {
+        Ok(value)
+    } else {
+        Err(JsonError::custom(TRAILING))
+    }
+}
+
+/// Why bytes are no JSON: in Go's words where Go refuses them, else in the parser's.
+fn refusal(bytes: &[u8], error: JsonError) -> JsonError {
+    syntax::mistake(bytes).map_or(error, JsonError::custom)
 }
 
 /// Reads a document that has been parsed already.
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, JsonError> {
-    T::deserialize(Go(value))
+    T::deserialize(Go {
+        value,
+        path: &Path::Root,
+    })
 }
 
 /// For fields that are a list of words or one word: `"Cmd": "ls"` is `["ls"]`, as moby's `strslice` reads it.
@@ -29,55 +60,100 @@ pub fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<St
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(word)) => Ok(Some(vec![word])),
-        Some(list) => from_value(list).map(Some).map_err(D::Error::custom),
+        Some(other) => match from_value(other.clone()) {
+            Ok(list) => Ok(Some(list)),
+            Err(_no_list) => {
+                let error = Path::Root.mismatch(&other, "string");
+                Err(D::Error::custom(error))
+            }
+        },
     }
 }
 
 /// A JSON value that is read by Go's rules.
-struct Go(Value);
+struct Go<'p> {
+    value: Value,
+    path: &'p Path<'p>,
+}
 
-macro_rules! null_is {
-    ($($method:ident => $visit:ident($zero:expr)),* $(,)?) => {
+impl Go<'_> {
+    fn mismatch<T>(&self, wanted: &str) -> Result<T, JsonError> {
+        Err(self.path.mismatch(&self.value, wanted))
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident => $visit:ident, $as:ident, $type:ty, $name:literal);* $(;)?) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-            match self.0 {
-                Value::Null => visitor.$visit($zero),
-                value => value.$method(visitor),
+            if self.value.is_null() {
+                return visitor.$visit(0);
+            }
+            match self.value.$as().and_then(|number| <$type>::try_from(number).ok()) {
+                Some(number) => visitor.$visit(number),
+                None => self.mismatch($name),
             }
         })*
     };
 }
 
-impl<'de> Deserializer<'de> for Go {
+impl<'de> Deserializer<'de> for Go<'_> {
     type Error = JsonError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
-            Value::Object(map) => visitor.visit_map(Entries::new(map, &[])),
+        match self.value {
+            Value::Array(items) => visitor.visit_seq(Items::new(items, self.path)),
+            Value::Object(map) => visitor.visit_map(Entries::new(map, &[], "", self.path)),
             value => value.deserialize_any(visitor),
         }
     }
 
-    null_is! {
-        deserialize_bool => visit_bool(false),
-        deserialize_i8 => visit_i8(0),
-        deserialize_i16 => visit_i16(0),
-        deserialize_i32 => visit_i32(0),
-        deserialize_i64 => visit_i64(0),
-        deserialize_u8 => visit_u8(0),
-        deserialize_u16 => visit_u16(0),
-        deserialize_u32 => visit_u32(0),
-        deserialize_u64 => visit_u64(0),
-        deserialize_f32 => visit_f32(0.0),
-        deserialize_f64 => visit_f64(0.0),
-        deserialize_str => visit_str(""),
-        deserialize_string => visit_str(""),
+    numbers! {
+        deserialize_i8 => visit_i8, as_i64, i8, "int8";
+        deserialize_i16 => visit_i16, as_i64, i16, "int16";
+        deserialize_i32 => visit_i32, as_i64, i32, "int32";
+        deserialize_i64 => visit_i64, as_i64, i64, "int64";
+        deserialize_u8 => visit_u8, as_u64, u8, "uint8";
+        deserialize_u16 => visit_u16, as_u64, u16, "uint16";
+        deserialize_u32 => visit_u32, as_u64, u32, "uint32";
+        deserialize_u64 => visit_u64, as_u64, u64, "uint64";
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        match &self.value {
+            Value::Null => visitor.visit_f64(0.0),
+            Value::Number(number) => visitor.visit_f64(number.as_f64().unwrap_or(0.0)),
+            _ => self.mismatch("float64"),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        match &self.value {
+            Value::Null => visitor.visit_bool(false),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            _ => self.mismatch("bool"),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        match self.value {
+            Value::Null => visitor.visit_str(""),
+            Value::String(text) => visitor.visit_string(text),
+            _ => self.mismatch("string"),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.0 {
+        match self.value {
             Value::Null => visitor.visit_none(),
-            value => visitor.visit_some(Self(value)),
+            _ => visitor.visit_some(self),
         }
     }
 
@@ -90,44 +166,57 @@ impl<'de> Deserializer<'de> for Go {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.0 {
-            Value::Null => visitor.visit_seq(Items(Vec::new().into_iter())),
-            Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
-            value => value.deserialize_seq(visitor),
+        match self.value {
+            Value::Null => visitor.visit_seq(Items::new(Vec::new(), self.path)),
+            Value::Array(items) => visitor.visit_seq(Items::new(items, self.path)),
+            _ => self.mismatch(&probe::list(visitor)),
         }
     }
 
+    /// As Go's arrays: what is missing is zero, what is too much is dropped.
     fn deserialize_tuple<V: Visitor<'de>>(
         self,
-        _len: usize,
+        len: usize,
         visitor: V,
     ) -> Result<V::Value, JsonError> {
-        self.deserialize_seq(visitor)
+        match self.value {
+            Value::Null => visitor.visit_seq(Items::new(vec![Value::Null; len], self.path)),
+            Value::Array(mut items) => {
+                items.resize(len, Value::Null);
+                visitor.visit_seq(Items::new(items, self.path))
+            }
+            // The only arrays of the API are sizes of terminals.
+            _ => self.mismatch(&format!("[{len}]uint")),
+        }
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _len: usize,
+        len: usize,
         visitor: V,
     ) -> Result<V::Value, JsonError> {
-        self.deserialize_seq(visitor)
+        self.deserialize_tuple(len, visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        self.deserialize_struct("", &[], visitor)
+        match self.value {
+            Value::Null => visitor.visit_map(Entries::new(Map::new(), &[], "", self.path)),
+            Value::Object(map) => visitor.visit_map(Entries::new(map, &[], "", self.path)),
+            _ => self.mismatch(&probe::map(visitor)),
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, JsonError> {
-        match self.0 {
-            Value::Null => visitor.visit_map(Entries::new(Map::new(), fields)),
-            Value::Object(map) => visitor.visit_map(Entries::new(map, fields)),
-            value => value.deserialize_map(visitor),
+        match self.value {
+            Value::Null => visitor.visit_map(Entries::new(Map::new(), fields, name, self.path)),
+            Value::Object(map) => visitor.visit_map(Entries::new(map, fields, name, self.path)),
+            _ => self.mismatch(struct_name(name)),
         }
     }
 
@@ -137,7 +226,7 @@ impl<'de> Deserializer<'de> for Go {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, JsonError> {
-        match self.0 {
+        match self.value {
             Value::String(word) => visitor.visit_enum(word.into_deserializer()),
             Value::Object(map) if map.len() == 1 => visitor.visit_enum(OneEntry(map)),
             value => value.deserialize_enum("", &[], visitor),
@@ -147,35 +236,59 @@ impl<'de> Deserializer<'de> for Go {
     forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct identifier ignored_any }
 }
 
-struct Items(std::vec::IntoIter<Value>);
+struct Items<'p> {
+    items: std::iter::Enumerate<std::vec::IntoIter<Value>>,
+    path: &'p Path<'p>,
+}
 
-impl<'de> SeqAccess<'de> for Items {
+impl<'p> Items<'p> {
+    fn new(items: Vec<Value>, path: &'p Path<'p>) -> Self {
+        Self {
+            items: items.into_iter().enumerate(),
+            path,
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = JsonError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, JsonError> {
-        self.0
-            .next()
-            .map(|value| seed.deserialize(Go(value)))
-            .transpose()
+        let Some((index, value)) = self.items.next() else {
+            return Ok(None);
+        };
+        let path = Path::Item {
+            parent: self.path,
+            index,
+        };
+        seed.deserialize(Go { value, path: &path }).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.0.len())
+        Some(self.items.len())
     }
 }
 
 /// The entries of an object. With `fields`, keys are put into the case of the field they mean, so that each field
 /// is seen at most once.
-struct Entries {
+struct Entries<'p> {
     entries: serde_json::map::IntoIter,
-    value: Option<Value>,
+    current: Option<(String, Value)>,
+    path: &'p Path<'p>,
+    /// The name of the struct, empty for a map.
+    name: &'static str,
 }
 
-impl Entries {
-    fn new(map: Map<String, Value>, fields: &'static [&'static str]) -> Self {
+impl<'p> Entries<'p> {
+    fn new(
+        map: Map<String, Value>,
+        fields: &'static [&'static str],
+        name: &'static str,
+        path: &'p Path<'p>,
+    ) -> Self {
         let map = if fields.is_empty() {
             map
         } else {
@@ -183,7 +296,9 @@ impl Entries {
         };
         Self {
             entries: map.into_iter(),
-            value: None,
+            current: None,
+            path,
+            name,
         }
     }
 }
@@ -212,23 +327,32 @@ fn by_field(map: Map<String, Value>, fields: &'static [&'static str]) -> Map<Str
     folded
 }
 
-impl<'de> MapAccess<'de> for Entries {
+impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = JsonError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, JsonError> {
-        let Some((key, value)) = self.entries.next() else {
+        self.current = self.entries.next();
+        let Some((key, _)) = &self.current else {
             return Ok(None);
         };
-        self.value = Some(value);
         let key: StrDeserializer<'_, JsonError> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, JsonError> {
-        seed.deserialize(Go(self.value.take().unwrap_or(Value::Null)))
+        let (key, value) = self.current.take().unwrap_or_default();
+        let path = Path::Field {
+            parent: self.path,
+            name: &key,
+            root: match self.path {
+                Path::Field { root, .. } => root,
+                Path::Root | Path::Item { .. } => self.name,
+            },
+        };
+        seed.deserialize(Go { value, path: &path })
     }
 }
 
@@ -237,20 +361,24 @@ struct OneEntry(Map<String, Value>);
 
 impl<'de> EnumAccess<'de> for OneEntry {
     type Error = JsonError;
-    type Variant = Go;
+    type Variant = Go<'static>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Go), JsonError> {
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Go<'static>), JsonError> {
         let (key, value) = self
             .0
             .into_iter()
             .next()
             .ok_or_else(|| JsonError::custom("expected an object with one key"))?;
         let key: StrDeserializer<'_, JsonError> = key.as_str().into_deserializer();
-        Ok((seed.deserialize(key)?, Go(value)))
+        let path = &Path::Root;
+        Ok((seed.deserialize(key)?, Go { value, path }))
     }
 }
 
-impl<'de> VariantAccess<'de> for Go {
+impl<'de> VariantAccess<'de> for Go<'_> {
     type Error = JsonError;
 
     fn unit_variant(self) -> Result<(), JsonError> {
@@ -279,65 +407,4 @@ impl<'de> VariantAccess<'de> for Go {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Default, PartialEq, Deserialize)]
-    #[serde(default, rename_all = "PascalCase")]
-    struct Sample {
-        image: String,
-        count: i64,
-        list: Option<Vec<String>>,
-        #[serde(deserialize_with = "words")]
-        cmd: Option<Vec<String>>,
-        inner: Option<Box<Self>>,
-        ports: std::collections::BTreeMap<String, crate::Empty>,
-    }
-
-    fn read(text: &str) -> Sample {
-        from_slice(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn keys_match_in_any_case_and_the_exact_one_wins() {
-        assert_eq!(read(r#"{"image":"a"}"#).image, "a");
-        assert_eq!(read(r#"{"IMAGE":"a","Image":"b","iMage":"c"}"#).image, "b");
-        assert_eq!(read(r#"{"IMAGE":"a","iMage":"c"}"#).image, "c");
-        assert_eq!(read(r#"{"inner":{"COUNT":3}}"#).inner.unwrap().count, 3);
-    }
-
-    #[test]
-    fn null_is_the_zero_value() {
-        assert_eq!(
-            read(r#"{"Image":null,"Count":null,"List":null,"Cmd":null,"Inner":null,"Ports":null}"#),
-            read("{}")
-        );
-        assert_eq!(read("null"), read("{}"));
-        assert_eq!(read(r#"{"List":[null,"a"]}"#).list.unwrap(), ["", "a"]);
-        assert_eq!(read(r#"{"Ports":{"80/tcp":null}}"#).ports.len(), 1);
-        assert_eq!(read(r#"{"List":[]}"#).list, Some(vec![]));
-    }
-
-    #[test]
-    fn one_word_is_a_list() {
-        assert_eq!(read(r#"{"Cmd":"ls"}"#).cmd.unwrap(), ["ls"]);
-        assert_eq!(read(r#"{"cmd":["ls","-l"]}"#).cmd.unwrap(), ["ls", "-l"]);
-    }
-
-    #[test]
-    fn wrong_types_are_errors() {
-        for text in [
-            r#"{"Image":1}"#,
-            r#"{"Count":"1"}"#,
-            r#"{"Count":1.5}"#,
-            r#"{"List":{}}"#,
-            "[]",
-            "{} {}",
-            "",
-        ] {
-            from_slice::<Sample>(text.as_bytes()).unwrap_err();
-        }
-    }
-}
+mod tests;

@@ -73,7 +73,10 @@ impl Call {
         }
         match gojson::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(ApiError::invalid(format!("invalid JSON: {error}"))),
+            Err(error) => match error.to_string() {
+                text if text == gojson::TRAILING => Err(ApiError::invalid(text)),
+                text => Err(ApiError::invalid(format!("invalid JSON: {text}"))),
+            },
         }
     }
 

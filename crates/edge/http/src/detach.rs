@@ -38,6 +38,11 @@ impl Detach {
         Ok(Self { keys, matched: 0 })
     }
 
+    /// The keys themselves.
+    pub(crate) fn keys(&self) -> &[u8] {
+        &self.keys
+    }
+
     /// Takes the next piece of input. A possible beginning of the keys is held back until it is decided.
     pub(crate) fn scan(&mut self, input: &[u8]) -> Scan {
         let mut pass = BytesMut::with_capacity(input.len() + self.matched);

@@ -123,6 +123,11 @@ impl Bus {
         self.newest.subscribe()
     }
 
+    /// Subscribers; the engine's own, which makes events durable, is none.
+    pub(crate) fn listeners(&self) -> usize {
+        self.newest.receiver_count().saturating_sub(1)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

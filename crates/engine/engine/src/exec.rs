@@ -159,7 +159,7 @@ impl Execs for Engine {
             open_stdout: request.attach_stdout,
             can_remove: false,
             container_id: exec.container.to_string(),
-            detach_keys: String::new(),
+            detach_keys: request.detach_keys.clone(),
             pid: state.pid.into(),
         })
     }

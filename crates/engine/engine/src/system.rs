@@ -25,7 +25,10 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 impl System for Engine {
     async fn info(&self) -> ApiResult<SystemInfo> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(info::info(&shared))).await
+        let tasks = tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks();
+        blocking(move || Ok(info::info(&shared, tasks))).await
     }
 
     async fn version(&self) -> ApiResult<SystemVersion> {

@@ -1,4 +1,5 @@
-//! Disk use of a tree: blocks, each inode once. Nothing outside the tree is looked at.
+//! Disk use of a tree: blocks of files, each inode once. Directories count as inodes alone: Docker shows 0 bytes for
+//! what nobody has written to. Nothing outside the tree is looked at.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -48,7 +49,9 @@ pub(crate) fn of(root: BorrowedFd<'_>) -> io::Result<Usage> {
 }
 
 fn add(usage: &mut Usage, stat: &Stat) {
-    usage.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        usage.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK;
+    }
     usage.inodes += 1;
 }
 

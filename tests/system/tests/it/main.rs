@@ -3,6 +3,8 @@
 //! Each test starts an engine on directories of its own; the fixture's end checks that nothing is left.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod containerd;
 #[cfg(test)]
 mod crash;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use havre_api_traits::{
     ApiError, AttachSession, ExecStart, Output, OutputStream, StdinEof, TerminalSize,
@@ -23,6 +25,7 @@ pub(super) async fn create(mut call: Call) -> Reply {
     if request.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::invalid("No exec command specified"));
     }
+    Detach::parse(&request.detach_keys)?;
     if call.version.before(42) {
         request.console_size = None;
     }
@@ -139,5 +142,10 @@ pub(super) async fn resize(call: &Call) -> Reply {
 }
 
 pub(super) async fn inspect(call: &Call) -> Reply {
-    reply::json(StatusCode::OK, &call.api().execs.inspect(&call.name).await?)
+    let mut exec = call.api().execs.inspect(&call.name).await?;
+    // Docker shows the bytes of the keys; none when none were asked for.
+    if !exec.detach_keys.is_empty() {
+        exec.detach_keys = STANDARD.encode(Detach::parse(&exec.detach_keys)?.keys());
+    }
+    reply::json(StatusCode::OK, &exec)
 }

@@ -360,7 +360,8 @@ impl Actor {
                 ApiError::conflict(format!("Container {id} is already paused"))
             }
             // Docker answers 500 to this one.
-            Refusal::NotPaused => ApiError::internal(format!("Container {id} is not paused")),
+            // dockerd answers 500 for want of a kind; nothing of it failed.
+            Refusal::NotPaused => ApiError::conflict(format!("Container {id} is not paused")),
             Refusal::MustStopFirst if self.state.status == Status::Paused => {
                 ApiError::conflict("container is paused and must be unpaused first")
             }

@@ -214,8 +214,8 @@ pub(super) async fn remove(
         )));
     }
     if how.link {
-        // The only name that a container has without links is its own.
-        return Err(ApiError::internal(
+        // The only name that a container has without links is its own. (dockerd answers 500, for want of a kind.)
+        return Err(ApiError::conflict(
             "Conflict, cannot remove the default link name of the container",
         ));
     }

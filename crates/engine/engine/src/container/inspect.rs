@@ -120,35 +120,39 @@ fn docker_state(state: &State) -> ContainerState {
     }
 }
 
-/// The user's mounts as they were planned; they were checked when the container was made.
+/// The user's mounts as they were planned, by destination; they were checked when the container was made. What
+/// `--tmpfs` makes is none of them.
 pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
-    let planned = plan::user_mounts(&fixed.host_config).unwrap_or_default();
-    planned
-        .into_iter()
-        .filter_map(|mount| {
-            let MountKind::Bind {
-                source,
-                propagation,
-                ..
-            } = mount.kind
-            else {
-                return None;
+    let host = &fixed.host_config;
+    // The plan keeps the order: the short forms first, whose options are shown as they were given.
+    let short = host.binds.iter().flatten();
+    let modes = short.map(|bind| bind.splitn(3, ':').nth(2).unwrap_or("").to_owned());
+    let long = host.mounts.iter().flatten().map(|_| String::new());
+    let planned = plan::user_mounts(host).unwrap_or_default().into_iter();
+    let mut points: Vec<MountPoint> = planned
+        .zip(modes.chain(long))
+        .map(|(mount, mode)| {
+            let (kind, source, propagation) = match mount.kind {
+                MountKind::Bind {
+                    source,
+                    propagation,
+                    ..
+                } => ("bind", source.display().to_string(), propagation),
+                MountKind::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
             };
-            Some(MountPoint {
-                kind: "bind".to_owned(),
-                source: source.display().to_string(),
+            MountPoint {
+                kind: kind.to_owned(),
+                source,
                 destination: mount.destination.display().to_string(),
-                mode: if mount.read_only {
-                    "ro".to_owned()
-                } else {
-                    String::new()
-                },
+                mode,
                 rw: !mount.read_only,
                 propagation,
                 ..MountPoint::default()
-            })
+            }
         })
-        .collect()
+        .collect();
+    points.sort_by(|one, other| one.destination.cmp(&other.destination));
+    points
 }
 
 /// The network by its mode: `none` and `host` are networks of their own in Docker.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
+use std::path::Path;
 
 use havre_cgroup::{Host, Mode};
 use havre_engine_types::{
@@ -14,7 +15,7 @@ use crate::engine::Shared;
 use crate::state::Status;
 
 /// Collects the facts; reads a few files.
-pub(super) fn info(shared: &Shared) -> SystemInfo {
+pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
     let (mut running, mut paused, mut stopped) = (0, 0, 0);
     for container in shared.registry.all() {
         match container.now().state.status {
@@ -44,14 +45,14 @@ pub(super) fn info(shared: &Shared) -> SystemInfo {
         containers_stopped: stopped,
         images: i64::try_from(shared.images.images().len()).unwrap_or(0),
         driver: shared.snapshots.driver().to_owned(),
-        driver_status: vec![[
-            "Root Dir".to_owned(),
-            config.data_root.join("snapshots").display().to_string(),
-        ]],
+        driver_status: driver_status(shared),
         plugins: plugins(),
         debug: config.debug,
         n_fd: fs_err::read_dir("/proc/self/fd")
             .map_or(0, |fds| i64::try_from(fds.count()).unwrap_or(0)),
+        // What goroutines are in dockerd.
+        n_goroutines: i64::try_from(tasks).unwrap_or(0),
+        n_events_listener: i64::try_from(shared.bus.listeners()).unwrap_or(0),
         system_time: Timestamp::now().rfc3339(),
         logging_driver: config.log.driver.clone(),
         cgroup_driver: "cgroupfs".to_owned(),
@@ -94,6 +95,45 @@ pub(super) fn info(shared: &Shared) -> SystemInfo {
     }
 }
 
+/// What Docker's driver says of itself, as far as it is so here.
+fn driver_status(shared: &Shared) -> Vec<[String; 2]> {
+    let root = shared.config.data_root.join("snapshots");
+    let mut status = vec![[
+        "Backing Filesystem".to_owned(),
+        file_system(&root).to_owned(),
+    ]];
+    if shared.snapshots.driver() == "overlay2" {
+        let metacopy = fs_err::read_to_string("/sys/module/overlay/parameters/metacopy");
+        let metacopy = metacopy.is_ok_and(|text| text.trim() == "Y");
+        for (name, holds) in [
+            ("Supports d_type", true),
+            ("Using metacopy", metacopy),
+            ("Native Overlay Diff", true),
+            ("userxattr", false),
+        ] {
+            status.push([name.to_owned(), holds.to_string()]);
+        }
+    }
+    status
+}
+
+/// Docker's name of the file system (<https://github.com/moby/moby/blob/master/daemon/internal/fstype/fstype_linux.go>).
+fn file_system(path: &Path) -> &'static str {
+    let Ok(stat) = rustix::fs::statfs(path) else {
+        return "<unknown>";
+    };
+    match stat.f_type {
+        0xEF53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x794C_7630 => "overlayfs",
+        0x2FC1_2FC1 => "zfs",
+        0xF2F5_2010 => "f2fs",
+        _ => "<unknown>",
+    }
+}
+
 fn plugins() -> PluginsInfo {
     PluginsInfo {
         volume: Vec::new(),
@@ -106,11 +146,11 @@ fn plugins() -> PluginsInfo {
 /// What of the kernel is not there is named, never silently missing.
 fn missing() -> Vec<String> {
     let mut warnings = Vec::new();
-    if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
-        warnings.push("AppArmor is not available on this host".to_owned());
+    if !Path::new("/sys/kernel/security/apparmor").exists() {
+        warnings.push("WARNING: AppArmor is not available on this host".to_owned());
     }
-    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        warnings.push("SELinux is not available on this host".to_owned());
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        warnings.push("WARNING: SELinux is not available on this host".to_owned());
     }
     warnings
 }
@@ -158,12 +198,12 @@ fn registries(shared: &Shared) -> RegistryConfig {
         };
         index_configs.insert(host, info);
     }
-    let mut insecure = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    let mut insecure = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
     insecure.extend(cidrs);
     RegistryConfig {
         insecure_registry_cidrs: insecure,
         index_configs,
-        mirrors: Some(mirrors),
+        mirrors: Some(mirrors).filter(|mirrors| !mirrors.is_empty()),
     }
 }
 

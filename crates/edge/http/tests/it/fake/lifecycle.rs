@@ -13,7 +13,7 @@ impl Lifecycle for Fake {
     }
 
     async fn unpause(&self, id: &str) -> ApiResult<()> {
-        Err(ApiError::internal(format!("Container {id} is not paused")))
+        Err(ApiError::conflict(format!("Container {id} is not paused")))
     }
 
     async fn rename(&self, id: &str, name: &str) -> ApiResult<()> {
