@@ -231,7 +231,12 @@ impl Engine {
                     known => known,
                 };
                 exec.state.send_modify(|state| state.end(code));
+                let now = container.now().shim.clone();
+                let same_run = now.is_some_and(|now| Arc::ptr_eq(&now, &shim));
                 self.clear_away(exec, shim);
+                if !same_run || !container.is_alive() {
+                    return Err(not_running(container.id().as_str()));
+                }
                 Err(ApiError::new(
                     err.kind,
                     format!("OCI runtime exec failed: {}", err.message),

@@ -3,7 +3,6 @@
 
 mod archive;
 mod attach;
-mod cdi;
 mod container;
 mod engine;
 mod error;

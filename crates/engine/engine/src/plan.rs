@@ -5,7 +5,6 @@
 mod capabilities;
 mod check;
 mod devices;
-mod edits;
 mod files;
 pub(crate) mod log;
 mod merge;
@@ -199,9 +198,7 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
         let owned = annotations.iter().map(|(k, v)| (k.clone(), v.clone()));
         builder = builder.annotations(owned.collect::<std::collections::HashMap<_, _>>());
     }
-    let mut spec = builder.build().map_err(failed)?;
-    edits::apply(&mut spec, &inputs.devices.edits);
-    Ok(spec)
+    builder.build().map_err(failed)
 }
 
 fn shared_memory(inputs: Inputs<'_>) -> mounts::Shm {

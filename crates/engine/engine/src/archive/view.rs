@@ -91,12 +91,17 @@ pub(super) async fn open(
             }
         }
     }
-    let (shared, container) = (Arc::clone(shared), Arc::clone(container));
-    blocking(move || {
-        let plan = stopped::Plan::new(&shared, &container.now().fixed, purpose)?;
+    let (kept, owner) = (Arc::clone(shared), Arc::clone(container));
+    let built = blocking(move || {
+        let plan = stopped::Plan::new(&kept, &owner.now().fixed, purpose)?;
         in_thread(|| stopped::build(&plan)).map_err(failed)
-    })
-    .await
+    });
+    built
+        .await
+        .map_err(|err| match container.now().state.status {
+            Status::Removing => crate::error::no_such_container(container.id().as_str()),
+            _ => err,
+        })
 }
 
 /// The directory of the container's first process in `/proc`; none when it is gone. The shim, which alone

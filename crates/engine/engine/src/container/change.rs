@@ -84,14 +84,13 @@ impl Actor {
             name: name.clone(),
             ..(*self.fixed).clone()
         };
-        if let Err(err) = self.replace(fixed).await {
+        let old_name = format!("/{old}");
+        let happened = ("rename", [("oldName", old_name.as_str())]);
+        if let Err(err) = self.replace(fixed, Some(happened)).await {
             self.shared.registry.names.release(&name, &self.fixed.id);
             return Err(err);
         }
         self.shared.registry.names.release(&old, &self.fixed.id);
-        let old = format!("/{old}");
-        self.shared
-            .announce(&self.fixed, "rename", &[("oldName", old.as_str())]);
         Ok(())
     }
 
@@ -110,17 +109,18 @@ impl Actor {
             host_config: merged,
             ..(*before).clone()
         };
-        self.replace(fixed)
+        self.replace(fixed, None)
             .await
             .map_err(|err| self.cannot_update(&err))?;
         if let Err(err) = self.apply_limits(wanted).await {
-            if let Err(lost) = self.replace((*before).clone()).await {
+            if let Err(lost) = self.replace((*before).clone(), None).await {
                 tracing::warn!(container = %self.fixed.id, error = %lost.message, "limits that do not hold stay recorded");
             }
             return Err(self.cannot_update(&err));
         }
         self.policy = policy;
         self.shared.announce(&self.fixed, "update", &[]);
+        drop(self.save());
         Ok(())
     }
 
@@ -142,9 +142,17 @@ impl Actor {
         self.failed("Cannot update container", err)
     }
 
-    /// Writes down another version of what was decided, and shows it once it is safe.
-    async fn replace(&mut self, fixed: Fixed) -> ApiResult<()> {
+    /// Writes down another version of what was decided, with the event that tells of it, and waits until it is safe.
+    async fn replace(
+        &mut self,
+        fixed: Fixed,
+        happened: Option<(&str, [(&str, &str); 1])>,
+    ) -> ApiResult<()> {
         let before = std::mem::replace(&mut self.fixed, Arc::new(fixed));
+        self.publish();
+        if let Some((action, attributes)) = happened {
+            self.shared.announce(&self.fixed, action, &attributes);
+        }
         let saved = match self.save() {
             Some(pending) => pending
                 .await
@@ -153,7 +161,6 @@ impl Actor {
         };
         if saved.is_err() {
             self.fixed = before;
-        } else {
             self.publish();
         }
         saved

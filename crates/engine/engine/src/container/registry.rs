@@ -12,7 +12,7 @@ use super::record::{Fixed, State};
 use crate::attach::PendingAttach;
 use crate::error::no_such_container;
 use crate::names::Names;
-use crate::shim::Shim;
+use crate::shim::{Shim, init};
 
 /// A container at one moment.
 #[derive(Clone, Debug)]
@@ -63,6 +63,15 @@ impl Container {
 
     pub(crate) fn id(&self) -> &ContainerId {
         &self.id
+    }
+
+    /// Whether its first process is there, as the kernel has it: the actor may not have heard of its end yet. Tells
+    /// a failure because it has just ended from any other.
+    pub(crate) fn is_alive(&self) -> bool {
+        let view = self.now();
+        view.state.status.is_live()
+            && init::Process::find(&self.id, view.state.pid)
+                .is_some_and(|process| !process.is_over())
     }
 
     /// Name and settings as they are now.

@@ -48,7 +48,10 @@ pub(super) async fn top(
     let (facts, found) = read
         .await
         .map_err(|err| internal("failed to read the processes", &err))?
-        .map_err(|err| internal("failed to read the processes", &err))?;
+        .map_err(|err| match container.is_alive() {
+            true => internal("failed to read the processes", &err),
+            false => not_running(container.id().as_str()),
+        })?;
     Ok(table(&request, &facts, found))
 }
 

@@ -132,9 +132,6 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
     if host.cgroup_parent.contains(char::is_control) {
         return refuse(format!("invalid cgroup parent: {:?}", host.cgroup_parent));
     }
-    for rule in host.device_cgroup_rules.iter().flatten() {
-        super::devices::parse_rule(rule)?;
-    }
     if host
         .annotations
         .iter()
@@ -165,6 +162,9 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     }
     if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
         return refuse("--link");
+    }
+    if host.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
+        return refuse("a device request (--gpus)");
     }
     if let Some(key) = host.storage_opt.iter().flatten().map(|(key, _)| key).next() {
         return Err(ApiError::invalid(if key == "size" {

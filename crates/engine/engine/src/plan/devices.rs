@@ -8,8 +8,6 @@ use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
 };
 
-use crate::cdi::Edits;
-
 /// A device node of the host, found before planning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostDevice {
@@ -29,8 +27,6 @@ pub(crate) struct HostDevice {
 pub(crate) struct Devices {
     pub nodes: Vec<HostDevice>,
     pub numbers: Numbers,
-    /// What devices that were asked for by name bring along; their nodes are in `nodes`.
-    pub edits: Edits,
 }
 
 /// Numbers of the block devices that limits of I/O name, by path.
@@ -138,7 +134,7 @@ pub(crate) fn rules(
 }
 
 /// `--device-cgroup-rule`: `c 42:* rmw`.
-pub(super) fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, ApiError> {
+fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, ApiError> {
     let wrong = || ApiError::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let mut words = text.split(' ');
     let (Some(kind), Some(numbers), Some(access), None) =

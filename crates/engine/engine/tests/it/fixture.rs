@@ -58,7 +58,6 @@ impl Fixture {
             registry_mirrors: Vec::new(),
             labels: Vec::new(),
             debug: false,
-            cdi_spec_dirs: Vec::new(),
             log: LogDefaults::default(),
         };
         let fixture = Self::open(config, directory).await;
