@@ -57,6 +57,32 @@ pub struct Engine {
     cgroup: String,
 }
 
+/// Asks an engine by its socket, whether it runs or not.
+#[derive(Clone, Debug)]
+pub struct Caller(PathBuf);
+
+impl Caller {
+    /// Sends one request to the API.
+    pub fn api(&self, method: &str, target: &str, body: &Body<'_>) -> Result<Response> {
+        let stream = UnixStream::connect(&self.0)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let bytes: &[u8] = match body {
+            Body::Empty => b"",
+            Body::Bytes(bytes, _) => bytes,
+            Body::File(_) => bail!("files are not sent to an engine"),
+        };
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            bytes.len(),
+        );
+        (&stream).write_all(head.as_bytes())?;
+        (&stream).write_all(bytes)?;
+        read_response(&mut BufReader::new(&stream), method == "HEAD")
+            .with_context(|| format!("{method} {target}"))
+    }
+}
+
 impl Engine {
     /// Starts an engine and waits until it answers.
     pub fn start() -> Result<Self> {
@@ -175,22 +201,12 @@ impl Engine {
 
     /// Sends one request to the API.
     pub fn api(&self, method: &str, target: &str, body: &Body<'_>) -> Result<Response> {
-        let stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        let bytes: &[u8] = match body {
-            Body::Empty => b"",
-            Body::Bytes(bytes, _) => bytes,
-            Body::File(_) => bail!("files are not sent to an engine"),
-        };
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            bytes.len(),
-        );
-        (&stream).write_all(head.as_bytes())?;
-        (&stream).write_all(bytes)?;
-        read_response(&mut BufReader::new(&stream), method == "HEAD")
-            .with_context(|| format!("{method} {target}"))
+        self.caller().api(method, target, body)
+    }
+
+    /// A way to the API that outlives this engine's process, for other threads.
+    pub fn caller(&self) -> Caller {
+        Caller(self.socket())
     }
 
     fn client<S: AsRef<std::ffi::OsStr>>(&self, program: &Path, args: &[S]) -> Command {

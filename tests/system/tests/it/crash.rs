@@ -1,8 +1,9 @@
 //! The engine killed with -9 while containers run and end: nothing is lost, nothing is left.
 
-use crate::support::{engine, nothing_is_left};
+use crate::support::{SLEEPING_BOX, engine, inspect, nothing_is_left, until};
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
+use havre_testkit::http::Body;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -161,6 +162,79 @@ fn streams_work_again_after_a_restart() -> Result<()> {
     engine.docker(&["stop", "-t", "0", "steady"])?;
     ensure!(engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "steady"])? == "137");
     Ok(())
+}
+
+#[test]
+fn exec_processes_are_known_after_a_restart() -> Result<()> {
+    let mut engine = engine()?;
+    engine.docker(&SLEEPING_BOX)?;
+    let exec = |engine: &Engine, script: &str| -> Result<String> {
+        let body = format!(r#"{{"Cmd":["sh","-c","{script}"]}}"#);
+        let body = Body::Bytes(body.as_bytes(), "application/json");
+        let made = engine.api("POST", "/containers/box/exec", &body)?;
+        let made: serde_json::Value = serde_json::from_slice(&made.body)?;
+        Ok(made["Id"].as_str().context("no id")?.to_owned())
+    };
+    let start = |engine: &Engine, id: &str| -> Result<u16> {
+        let body = Body::Bytes(br#"{"Detach":true}"#, "application/json");
+        Ok(engine
+            .api("POST", &format!("/exec/{id}/start"), &body)?
+            .status)
+    };
+    let look = |engine: &Engine, id: &str| -> Result<(bool, Option<i64>, i64)> {
+        let seen = engine.api("GET", &format!("/exec/{id}/json"), &Body::Empty)?;
+        let seen: serde_json::Value = serde_json::from_slice(&seen.body)?;
+        let pid = seen["Pid"].as_i64().context("no pid")?;
+        Ok((seen["Running"] == true, seen["ExitCode"].as_i64(), pid))
+    };
+    let ended = exec(&engine, "exit 4")?;
+    let ends = exec(&engine, "while [ ! -e /go ]; do sleep 0.05; done; exit 6")?;
+    let goes_on = exec(&engine, "exec sleep 1000")?;
+    let waits = exec(&engine, "exit 9")?;
+    for id in [&ended, &ends, &goes_on] {
+        ensure!(start(&engine, id)? == 200);
+    }
+    until(&Some(4), || Ok(look(&engine, &ended)?.1))?;
+    let (_, _, pid) = look(&engine, &goes_on)?;
+    let (_, _, ending) = look(&engine, &ends)?;
+    let handle = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(i32::try_from(ending)?).context("a pid")?,
+        rustix::process::PidfdFlags::empty(),
+    )?;
+    let init = inspect(&engine, "box", "{{.State.Pid}}")?;
+    engine.kill9()?;
+    fs_err::write(format!("/proc/{init}/root/go"), "")?;
+    let mut over = [rustix::event::PollFd::new(
+        &handle,
+        rustix::event::PollFlags::IN,
+    )];
+    rustix::event::poll(&mut over, None)?;
+    engine.restart()?;
+    ensure!(
+        look(&engine, &ended)?.1 == Some(4),
+        "{:?}",
+        look(&engine, &ended)?
+    );
+    until(&Some(6), || Ok(look(&engine, &ends)?.1))?;
+    ensure!(
+        look(&engine, &goes_on)? == (true, None, pid),
+        "{:?}",
+        look(&engine, &goes_on)?
+    );
+    let listed = inspect(&engine, "box", "{{json .ExecIDs}}")?;
+    ensure!(
+        listed.contains(&goes_on) && listed.contains(&waits) && !listed.contains(&ended),
+        "{listed}"
+    );
+    // One that was made before is started after.
+    ensure!(start(&engine, &waits)? == 200);
+    until(&Some(9), || Ok(look(&engine, &waits)?.1))?;
+    ensure!(start(&engine, &goes_on)? == 409, "it runs already");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?,
+        rustix::process::Signal::KILL,
+    )?;
+    until(&Some(137), || Ok(look(&engine, &goes_on)?.1))
 }
 
 /// Kills the engine after a random moment, during which it is kept busy, and starts it again.

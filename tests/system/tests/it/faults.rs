@@ -1,6 +1,6 @@
 //! Faults from outside: shims that die or hang, disks that are full, clients that leave, races of many clients.
 
-use crate::support::{LIMIT, engine, inspect, nothing_is_left, text, until};
+use crate::support::{LIMIT, engine, inspect, nothing_is_left, nothing_runs, text, until};
 use anyhow::{Context as _, Result, ensure};
 use fs_err::os::unix::fs::FileExt as _;
 use havre_testkit::{Engine, EngineOptions, image};
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Starts a container in the background and returns its id.
 fn run_detached(engine: &Engine, flags: &[&str], command: &[&str]) -> Result<String> {
@@ -48,7 +48,7 @@ fn a_killed_shim_takes_its_container_along() -> Result<()> {
         let id = run_detached(&engine, flags, &["sh", "-c", "sleep 1000 & sleep 999"])?;
         signal_shim(&engine, &id, Signal::KILL)?;
         until(&"exited 137".to_owned(), || state(&engine, name))?;
-        nothing_is_left(&engine)?;
+        nothing_runs(&engine)?;
         engine.docker(&["rm", name])?;
     }
     Ok(())
@@ -72,6 +72,54 @@ fn a_shim_that_hangs_holds_up_nobody_else() -> Result<()> {
     // Found again by a new engine, it can be ended all the same.
     engine.docker(&["rm", "-f", "hung", "good"])?;
     nothing_is_left(&engine)
+}
+
+/// Runs a command that talks to a container whose shim hangs, which must not take longer.
+fn bounded(engine: &Engine, words: &[&str], limit: Duration) -> Result<std::process::Output> {
+    let began = Instant::now();
+    let output = engine.docker_output(words)?;
+    let took = began.elapsed();
+    ensure!(took < limit, "{words:?} took {took:?}");
+    Ok(output)
+}
+
+#[test]
+fn what_a_hung_shim_does_not_do_the_engine_does() -> Result<()> {
+    let engine = engine()?;
+    let trap = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
+    // With the host's processes visible, nothing ends the child when its parent does.
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["stop"], &["sh", "-c", trap]),
+        (&["stop", "-t", "1"], &["sleep", "1000"]),
+        (&["kill"], &["sleep", "1000"]),
+        (&["rm", "-f"], &["sh", "-c", "sleep 1000 & sleep 999"]),
+    ];
+    for (end, command) in cases {
+        let id = run_detached(&engine, &["--name", "hung", "--pid", "host"], command)?;
+        signal_shim(&engine, &id, Signal::STOP)?;
+        let words = [end, &["hung"]].concat();
+        let ended = bounded(&engine, &words, Duration::from_secs(9))?;
+        ensure!(ended.status.success(), "{words:?}: {}", text(&ended.stderr));
+        nothing_runs(&engine)?;
+        engine.docker_output(&["rm", "-f", "hung"])?;
+    }
+    nothing_is_left(&engine)
+}
+
+#[test]
+fn an_exec_says_that_the_shim_hangs() -> Result<()> {
+    let engine = engine()?;
+    let id = run_detached(&engine, &["--name", "hung"], &["sleep", "1000"])?;
+    signal_shim(&engine, &id, Signal::STOP)?;
+    let refused = bounded(&engine, &["exec", "hung", "true"], Duration::from_secs(10))?;
+    let said = text(&refused.stdout) + &text(&refused.stderr);
+    ensure!(!refused.status.success(), "{said}");
+    let wanted = format!("the shim of container {id} does not answer");
+    ensure!(said.contains(&wanted), "{said}");
+    // Nothing is lost when it goes on.
+    signal_shim(&engine, &id, Signal::CONT)?;
+    ensure!(engine.docker(&["exec", "hung", "echo", "here"])? == "here");
+    Ok(())
 }
 
 #[test]
@@ -183,7 +231,7 @@ fn a_full_disk_fails_clearly_and_is_recovered_from() -> Result<()> {
     ensure!(engine.docker(&["exec", "alive", "echo", "here"])? == "here");
     engine.docker(&["stop", "-t", "0", "alive"])?;
     ensure!(state(&engine, "alive")? == "exited 137");
-    nothing_is_left(&engine)?;
+    nothing_runs(&engine)?;
 
     fs_err::remove_file(filling)?;
     engine.docker(&["start", "alive"])?;

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod containerd;
 #[cfg(test)]
 mod crash;
@@ -14,8 +16,6 @@ mod errors;
 mod exchange;
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-mod flags;
 #[cfg(test)]
 mod havre;
 #[cfg(test)]
@@ -27,11 +27,15 @@ mod monitor;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod sdk;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

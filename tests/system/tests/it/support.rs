@@ -106,11 +106,16 @@ pub(crate) fn until<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// Neither kernel objects nor files of containers are there when no container is. What is removed goes in the
+/// No kernel object is there when no container runs. What has ended goes in the background, so this waits for it.
+pub(crate) fn nothing_runs(engine: &Engine) -> Result<()> {
+    until(&true, || Ok(engine.census()?.is_empty()))
+        .with_context(|| format!("left: {:?}", engine.census()))
+}
+
+/// Neither kernel objects nor files of containers are there when no container is. What `--rm` removes goes in the
 /// background, so this waits for it.
 pub(crate) fn nothing_is_left(engine: &Engine) -> Result<()> {
-    until(&true, || Ok(engine.census()?.is_empty()))
-        .with_context(|| format!("left: {:?}", engine.census()))?;
+    nothing_runs(engine)?;
     until(&Vec::new(), || container_folders(engine)).context("files are left")
 }
 
