@@ -100,7 +100,7 @@ fn r16_r19_refused_operations() -> Result<()> {
     let engine = engine()?;
     let script = "
 mount -t tmpfs none /mnt 2>/dev/null && echo mounted
-echo 1 >/proc/sys/kernel/sysrq 2>/dev/null && echo sysrq
+cat /proc/sys/kernel/sysrq >/proc/sys/kernel/sysrq 2>/dev/null && echo sysrq
 mkdir /sys/fs/cgroup/x 2>/dev/null && echo cgroup
 for d in /sys/fs/cgroup/*; do echo 1 >$d/cgroup.procs 2>/dev/null && echo moved; done
 unshare -U true 2>/dev/null && echo userns

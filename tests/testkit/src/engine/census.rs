@@ -39,6 +39,8 @@ impl Census {
             mounts: mounts_below(directory)?,
             ..Self::default()
         };
+        // A mount in our own namespace may be seen from others that have nothing to do with the engine.
+        let by_mounts = census.mounts.is_empty();
         let own = std::process::id();
         for pid in process_ids()? {
             let unsigned = pid.cast_unsigned();
@@ -46,7 +48,7 @@ impl Census {
                 continue;
             }
             // A process that ends while it is looked at is none.
-            let Some(process) = belonging(pid, directory) else {
+            let Some(process) = belonging(pid, directory, by_mounts) else {
                 continue;
             };
             census.processes.push(process);
@@ -110,7 +112,7 @@ fn process_ids() -> Result<Vec<i32>> {
 
 /// The process, when it belongs to the directory. The handle is opened first, so that the facts read
 /// later are those of the process it means or of none.
-fn belonging(pid: i32, directory: &Path) -> Option<Process> {
+fn belonging(pid: i32, directory: &Path, by_mounts: bool) -> Option<Process> {
     let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let words = fs_err::read(proc.join("cmdline")).ok()?;
@@ -124,7 +126,7 @@ fn belonging(pid: i32, directory: &Path) -> Option<Process> {
     let mounts = fs_err::read(proc.join("mountinfo")).ok()?;
     let other_namespace =
         fs_err::read_link(proc.join("ns/mnt")).ok() != fs_err::read_link("/proc/self/ns/mnt").ok();
-    let mounted = other_namespace && contains(&mounts, needle);
+    let mounted = by_mounts && other_namespace && contains(&mounts, needle);
     (named || inside || mounted).then_some(Process {
         pid,
         command,

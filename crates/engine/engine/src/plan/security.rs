@@ -192,4 +192,11 @@ mod tests {
         let open = parse(&["seccomp=unconfined".to_owned(), "label=disable".to_owned()]).unwrap();
         assert!(matches!(open.seccomp, Seccomp::Unconfined));
     }
+
+    #[test]
+    fn the_closed_paths_are_those_of_the_documentation() {
+        let throttle = ["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()];
+        let all = [masked_paths(&throttle), readonly_paths()].concat();
+        insta::assert_snapshot!(all.join("\n"));
+    }
 }

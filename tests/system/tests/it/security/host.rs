@@ -329,9 +329,9 @@ fn m07_one_line_each() -> Result<()> {
     let place = |separator: &str| {
         let evil = format!("a{separator}10.9.9.9 evil");
         vec![
-            serde_json::json!({ "Image": "busybox", "Hostname": evil }),
-            serde_json::json!({ "Image": "busybox", "Domainname": evil }),
-            serde_json::json!({ "Image": "busybox", "User": evil }),
+            serde_json::json!({ "Image": "busybox", "Hostname": evil, "HostConfig": { "NetworkMode": "none" } }),
+            serde_json::json!({ "Image": "busybox", "Domainname": evil, "HostConfig": { "NetworkMode": "none" } }),
+            serde_json::json!({ "Image": "busybox", "User": evil, "HostConfig": { "NetworkMode": "none" } }),
             serde_json::json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none", "ExtraHosts": [format!("{evil}:10.0.0.1")] } }),
             serde_json::json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none", "Dns": [evil] } }),
             serde_json::json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none", "DnsSearch": [evil] } }),
@@ -352,6 +352,12 @@ fn m07_one_line_each() -> Result<()> {
             ensure!(answer.status == 201, "{body}: {}", text(&answer.body));
             let made: Value = serde_json::from_slice(&answer.body)?;
             let id = made["Id"].as_str().context("no id")?;
+            // The files are written by then, whether it starts or not.
+            engine.api(
+                "POST",
+                &format!("/containers/{id}/start"),
+                &havre_testkit::http::Body::Empty,
+            )?;
             let folder = engine.data_root().join("containers").join(id);
             for name in ["hosts", "hostname", "resolv.conf"] {
                 let Ok(written) = fs_err::read_to_string(folder.join(name)) else {
