@@ -16,3 +16,5 @@ mod monitor;
 mod rig;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod websocket;

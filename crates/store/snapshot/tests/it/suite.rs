@@ -440,7 +440,12 @@ pub(crate) fn trees_show_own_and_merged_content(open: Open<'_>) {
         havre_layer::export_diff(&trees.parents, &trees.merged, Vec::new(), &options).unwrap()
     };
     assert_eq!(names(&tar), ["etc/", "etc/.wh.a", "etc/new"]);
-    let changes = havre_layer::changes(&trees.parents, &trees.merged).unwrap();
+    let changes = havre_layer::changes(
+        &trees.parents,
+        &trees.merged,
+        &std::collections::BTreeSet::new(),
+    )
+    .unwrap();
     let changes: Vec<String> = changes
         .iter()
         .map(|c| format!("{:?} {}", c.kind, c.path.display()))
