@@ -127,6 +127,18 @@ pub fn send_fds(socket: BorrowedFd<'_>, data: &[u8], fds: &[BorrowedFd<'_>]) -> 
     )?)
 }
 
+/// Sends one descriptor in a datagram without bytes.
+pub fn send_fd_only(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(socket, &[], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
 /// Receives bytes and up to `max` descriptors from a unix socket; they are close-on-exec.
 pub fn recv_fds(
     socket: BorrowedFd<'_>,

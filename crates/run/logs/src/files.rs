@@ -9,12 +9,22 @@ use fs_err::File;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
+use crate::compress::{self, Unpacking};
 use crate::error::LogError;
 
 /// More rotated files than this are not looked for.
-const MAX_FILES: u32 = 1000;
+pub(crate) const MAX_FILES: u32 = 1000;
 /// So many missing numbers in a row are the end. A rotation leaves one, and several can pass while files are looked for.
 const HOLES: u32 = 8;
+
+/// A file to be read.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// As it was written: any place of it can be read.
+    Plain(File),
+    /// Compressed: only from its beginning.
+    Packed(Box<Unpacking>),
+}
 
 /// Identity of a file while somebody holds it open.
 pub(crate) type FileId = (u64, u64);
@@ -26,6 +36,13 @@ pub(crate) fn numbered(path: &Path, number: u32) -> PathBuf {
     }
     let mut name = OsString::from(path);
     name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+/// The name of rotated file `number` once it is compressed.
+pub(crate) fn compressed(path: &Path, number: u32) -> PathBuf {
+    let mut name = OsString::from(numbered(path, number));
+    name.push(".gz");
     PathBuf::from(name)
 }
 
@@ -82,11 +99,14 @@ pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<()> {
         // Readers that hold the old file still see its end, which truncating it would take from them.
         return ignore_missing(fs_err::remove_file(path));
     }
+    // The oldest is there in one form, or in both after a crash.
+    for oldest in [numbered(path, keep - 1), compressed(path, keep - 1)] {
+        ignore_missing(fs_err::remove_file(oldest))?;
+    }
     for number in (1..keep - 1).rev() {
-        ignore_missing(fs_err::rename(
-            numbered(path, number),
-            numbered(path, number + 1),
-        ))?;
+        for name in [numbered, compressed] {
+            ignore_missing(fs_err::rename(name(path, number), name(path, number + 1)))?;
+        }
     }
     ignore_missing(fs_err::rename(path, numbered(path, 1)))
 }
@@ -103,18 +123,18 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 /// # Errors
 /// Fails when a file exists and cannot be removed.
 pub fn remove_all(path: &Path) -> Result<(), LogError> {
+    let remove = |name: PathBuf| match fs_err::remove_file(&name) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(LogError::Write { path: name, source }),
+    };
+    remove(compress::temporary(path))?;
     let mut missing = 0;
     for number in 0..MAX_FILES {
-        let name = numbered(path, number);
-        match fs_err::remove_file(&name) {
-            Ok(()) => missing = 0,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                missing += 1;
-                if missing > HOLES {
-                    return Ok(());
-                }
-            }
-            Err(source) => return Err(LogError::Write { path: name, source }),
+        let found = remove(numbered(path, number))? | remove(compressed(path, number))?;
+        missing = if found { 0 } else { missing + 1 };
+        if missing > HOLES {
+            break;
         }
     }
     Ok(())
@@ -124,34 +144,57 @@ pub fn remove_all(path: &Path) -> Result<(), LogError> {
 ///
 /// A rotation may run meanwhile. It moves files only to higher numbers, and this looks at the lower ones first: a file
 /// may be met twice or leave a hole, but none is passed over.
-pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, File)>, LogError> {
-    let mut found: Vec<(FileId, File)> = Vec::new();
+pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, Input)>, LogError> {
+    let mut found: Vec<(FileId, Input)> = Vec::new();
     let mut missing = 0;
     for number in 0..MAX_FILES {
-        let name = numbered(path, number);
-        match open_read(&name) {
-            Ok(file) => {
-                missing = 0;
-                let id = identity(&file).map_err(|source| LogError::Read { path: name, source })?;
-                if Some(id) == last {
-                    break;
-                }
-                // What is in `found` is open, so that its number is taken by no other file.
-                if found.iter().all(|(known, _)| *known != id) {
-                    found.push((id, file));
-                }
+        let Some((id, input)) = open_numbered(path, number)? else {
+            missing += 1;
+            if missing > HOLES {
+                break;
             }
-            Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                missing += 1;
-                if missing > HOLES {
-                    break;
-                }
-            }
-            Err(error) => return Err(error),
+            continue;
+        };
+        missing = 0;
+        if Some(id) == last {
+            break;
+        }
+        // What is in `found` is open, so that its number is taken by no other file.
+        if found.iter().all(|(known, _)| *known != id) {
+            found.push((id, input));
         }
     }
     found.reverse();
     Ok(found)
+}
+
+/// Opens rotated file `number`, as it is or compressed.
+fn open_numbered(path: &Path, number: u32) -> Result<Option<(FileId, Input)>, LogError> {
+    let found = |result| match result {
+        Ok(file) => Ok(Some(file)),
+        Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let name = numbered(path, number);
+    let failed = |source| LogError::Read {
+        path: name.clone(),
+        source,
+    };
+    if let Some(file) = found(open_read(&name))? {
+        let id = identity(&file).map_err(failed)?;
+        return Ok(Some((id, Input::Plain(file))));
+    }
+    if number == 0 {
+        return Ok(None);
+    }
+    let Some(file) = found(open_read(&compressed(path, number)))? else {
+        return Ok(None);
+    };
+    match compress::unpack(file) {
+        Ok((id, unpacking)) => Ok(Some((id, Input::Packed(Box::new(unpacking))))),
+        // Damaged at its very beginning: nothing of it can be read.
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Reads a log from its first, last or a dated record on, through rotations, and follows it. Never blocks: a follower
 //! waits on the descriptor.
 
+mod source;
 mod start;
 mod watch;
 
@@ -9,21 +10,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use fs_err::File;
 use havre_types::Timestamp;
-use memchr::memchr;
-use rustix::fs::fstat;
-use rustix::io::pread;
 
+use self::source::{Line, Source};
 use self::watch::Watch;
 use crate::error::LogError;
-use crate::files::{self, FileId};
-use crate::record::{self, Entry};
-
-/// Bytes asked of the kernel at once.
-const CHUNK: usize = 32 << 10;
-/// A longer line is no record of ours: 16 KiB of control characters and the attributes stay far below.
-const RECORD_LIMIT: usize = 1 << 20;
+use crate::files;
+use crate::record::Entry;
+use crate::writer::Format;
 
 /// Which records to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +30,8 @@ pub struct ReadOptions {
     pub until: Option<Timestamp>,
     /// Go on with records that are still to be written.
     pub follow: bool,
+    /// How the log is written.
+    pub format: Format,
 }
 
 /// A place in a log.
@@ -48,28 +44,6 @@ pub struct Reader {
     files: VecDeque<Source>,
     skipped: u64,
     finished: bool,
-}
-
-/// One file and what has been read of it.
-#[derive(Debug)]
-struct Source {
-    id: FileId,
-    file: File,
-    /// Where `buffer` ends in the file.
-    offset: u64,
-    buffer: Vec<u8>,
-    /// Start of the next line in `buffer`.
-    start: usize,
-    /// The line is over the limit; its bytes are dropped up to the newline.
-    overlong: bool,
-    /// A newer file was seen, so nothing more is written to this one.
-    complete: bool,
-}
-
-/// What a file has to give.
-enum Line {
-    Record(Option<Entry>),
-    End,
 }
 
 impl Reader {
@@ -116,13 +90,13 @@ impl Reader {
                 }
                 return Ok(None);
             };
-            let line = front.next_line().map_err(|source| LogError::Read {
+            let line = front.next_record().map_err(|source| LogError::Read {
                 path: self.path.clone(),
                 source,
             })?;
             match line {
                 Line::Record(Some(entry)) => match self.choose(&entry) {
-                    Choice::Give => return Ok(Some(entry)),
+                    Choice::Give => return Ok(Some(*entry)),
                     Choice::Skip => {}
                     Choice::Stop => self.finished = true,
                 },
@@ -199,7 +173,7 @@ impl Reader {
         let before = self.files.len();
         let sources = newer.into_iter();
         self.files
-            .extend(sources.map(|(id, file)| Source::new(id, file, 0)));
+            .extend(sources.map(|(id, input)| Source::new(id, input, self.options.format)));
         Ok(self.files.len() > before)
     }
 }
@@ -209,81 +183,4 @@ enum Choice {
     Give,
     Skip,
     Stop,
-}
-
-impl Source {
-    const fn new(id: FileId, file: File, offset: u64) -> Self {
-        Self {
-            id,
-            file,
-            offset,
-            buffer: Vec::new(),
-            start: 0,
-            overlong: false,
-            complete: false,
-        }
-    }
-
-    fn next_line(&mut self) -> io::Result<Line> {
-        let mut searched = self.start;
-        loop {
-            let unread = self.buffer.get(searched..).unwrap_or_default();
-            if let Some(at) = memchr(b'\n', unread) {
-                let line = self
-                    .buffer
-                    .get(self.start..searched + at)
-                    .unwrap_or_default();
-                let entry = if self.overlong {
-                    None
-                } else {
-                    record::decode(line)
-                };
-                let blank = line.is_empty() && !self.overlong;
-                self.start = searched + at + 1;
-                self.overlong = false;
-                if blank {
-                    // The writer puts a newline before a record that follows a torn one.
-                    searched = self.start;
-                    continue;
-                }
-                return Ok(Line::Record(entry));
-            }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            if self.buffer.len() > RECORD_LIMIT {
-                self.overlong = true;
-                self.buffer = Vec::new();
-            }
-            searched = self.buffer.len();
-            if self.fill()? == 0 {
-                if self.buffer.is_empty() {
-                    self.buffer = Vec::new();
-                }
-                return Ok(Line::End);
-            }
-        }
-    }
-
-    fn fill(&mut self) -> io::Result<usize> {
-        let known = self.buffer.len();
-        self.buffer.resize(known + CHUNK, 0);
-        let free = self.buffer.get_mut(known..).unwrap_or_default();
-        let outcome = pread(self.file.as_fd(), free, self.offset);
-        let count = *outcome.as_ref().unwrap_or(&0);
-        self.buffer.truncate(known + count);
-        outcome?;
-        self.offset += u64::try_from(count).unwrap_or(0);
-        if count == 0 && self.was_truncated()? {
-            self.offset = 0;
-            self.buffer = Vec::new();
-            return self.fill();
-        }
-        Ok(count)
-    }
-
-    /// An administrator may empty the file (`: > log`); what comes then is new.
-    fn was_truncated(&self) -> io::Result<bool> {
-        let size = u64::try_from(fstat(self.file.as_fd())?.st_size).unwrap_or(0);
-        Ok(size < self.offset && size > 0)
-    }
 }

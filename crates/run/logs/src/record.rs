@@ -31,7 +31,7 @@ impl Stream {
         }
     }
 
-    fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "stdout" => Some(Self::Stdout),
             "stderr" => Some(Self::Stderr),

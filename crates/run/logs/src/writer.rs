@@ -4,27 +4,37 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use havre_types::Timestamp;
-use memchr::memchr;
 
 use crate::error::LogError;
 use crate::files::{open_append, open_read, rotate};
+use crate::local::{attrs_fields, encode_frame};
 use crate::record::{Stream, attrs_member, encode};
+use crate::split::{Piece, Splitter};
 
-/// Longer lines are cut into records of this size, as Docker does
-/// (<https://github.com/moby/moby/blob/master/daemon/logger/copier.go>).
-pub const PARTIAL_SIZE: usize = 16 << 10;
 /// Encoded records are handed to the kernel when this much has gathered.
 const BATCH: usize = 32 << 10;
 
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Docker's json-file: a JSON object a line.
+    #[default]
+    Json,
+    /// Docker's local: length-framed protobuf messages.
+    Local,
+}
+
 /// Where and how to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JsonFileOptions {
+pub struct FileOptions {
     /// The current file.
     pub path: PathBuf,
+    /// How.
+    pub format: Format,
     /// Rotate once the file has reached this many bytes; 0 = never.
     pub max_size: u64,
     /// Files to keep, the current one included; 0 counts as 1.
@@ -35,8 +45,9 @@ pub struct JsonFileOptions {
 
 /// The log of one container, open for writing.
 #[derive(Debug)]
-pub struct JsonFileWriter {
+pub struct FileWriter {
     path: PathBuf,
+    format: Format,
     max_size: u64,
     max_file: u32,
     attrs: Vec<u8>,
@@ -48,18 +59,19 @@ pub struct JsonFileWriter {
     batch: Vec<u8>,
     records_in_batch: u64,
     dropped: u64,
-    /// Begun lines of standard output and standard error.
-    held: [Vec<u8>; 2],
+    rotated: bool,
+    splitter: Splitter,
 }
 
-impl JsonFileWriter {
+impl FileWriter {
     /// Opens the log; what it holds stays.
     ///
     /// # Errors
     /// Fails when the file cannot be opened or is not a regular file.
-    pub fn open(options: JsonFileOptions) -> Result<Self, LogError> {
-        let JsonFileOptions {
+    pub fn open(options: FileOptions) -> Result<Self, LogError> {
+        let FileOptions {
             path,
+            format,
             max_size,
             max_file,
             attrs,
@@ -74,73 +86,68 @@ impl JsonFileWriter {
             .len();
         let mut writer = Self {
             path,
+            format,
             max_size,
             max_file,
-            attrs: attrs_member(&attrs),
+            attrs: match format {
+                Format::Json => attrs_member(&attrs),
+                Format::Local => attrs_fields(&attrs),
+            },
             file,
             size,
             torn: false,
             batch: Vec::new(),
             records_in_batch: 0,
             dropped: 0,
-            held: [Vec::new(), Vec::new()],
+            rotated: true,
+            splitter: Splitter::default(),
         };
-        writer.torn = size > 0 && !writer.ends_with_newline();
+        writer.torn = size > 0 && format == Format::Json && !writer.ends_with_newline();
         Ok(writer)
     }
 
     /// Takes bytes as they came from the process. Whole lines are in the file when this returns; the beginning of a
-    /// line is held until it is complete, 16 KiB long, or [`JsonFileWriter::finish`] is called.
+    /// line is held until it is complete, 16 KiB long, or [`FileWriter::finish`] is called.
     ///
     /// # Errors
-    /// Fails when records were lost ([`JsonFileWriter::dropped`]) or the file could not be rotated. The writer can be
+    /// Fails when records were lost ([`FileWriter::dropped`]) or the file could not be rotated. The writer can be
     /// used further.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<(), LogError> {
-        let time = now.rfc3339();
+        let stamp = Stamp::new(now, self.format);
         let mut result = Ok(());
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let held = &mut self.held[stream as usize];
-            let room = (PARTIAL_SIZE - held.len()).min(rest.len());
-            let (window, after) = rest.split_at(room);
-            let newline = memchr(b'\n', window);
-            if newline.is_none() && held.len() + window.len() < PARTIAL_SIZE {
-                held.extend_from_slice(window);
-                break;
+        let mut splitter = mem::take(&mut self.splitter);
+        splitter.split(stream, bytes, |piece| {
+            let outcome = self.record(piece, &stamp);
+            if result.is_ok() {
+                result = outcome;
             }
-            let taken = newline.map_or(window.len(), |at| at + 1);
-            let outcome = if held.is_empty() && newline.is_some() {
-                self.record(stream, window.get(..taken).unwrap_or_default(), &time)
-            } else {
-                let mut line = mem::take(held);
-                line.extend_from_slice(window.get(..taken).unwrap_or_default());
-                if newline.is_none() {
-                    // Keeps a character whole: its end goes to the next record.
-                    let tail = line.split_off(whole_characters(&line));
-                    self.held[stream as usize] = tail;
-                }
-                self.record(stream, &line, &time)
-            };
-            result = result.and(outcome);
-            rest = if newline.is_some() {
-                rest.get(taken..).unwrap_or_default()
-            } else {
-                after
-            };
-        }
+        });
+        self.splitter = splitter;
         result.and(self.flush())
     }
 
     /// Writes what is held of a last line without newline.
     ///
     /// # Errors
-    /// As [`JsonFileWriter::write`].
+    /// As [`FileWriter::write`].
     pub fn finish(&mut self, stream: Stream, now: Timestamp) -> Result<(), LogError> {
-        let line = mem::take(&mut self.held[stream as usize]);
-        if line.is_empty() {
-            return Ok(());
-        }
-        self.record(stream, &line, &now.rfc3339()).and(self.flush())
+        let stamp = Stamp::new(now, self.format);
+        let mut result = Ok(());
+        let mut splitter = mem::take(&mut self.splitter);
+        splitter.finish(stream, |piece| result = self.record(piece, &stamp));
+        self.splitter = splitter;
+        result.and(self.flush())
+    }
+
+    /// Whether there is a rotated file that this was not asked about before. After opening there may be.
+    pub const fn take_rotated(&mut self) -> bool {
+        mem::replace(&mut self.rotated, false)
+    }
+
+    /// The current file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How many records were lost to write errors.
@@ -149,7 +156,7 @@ impl JsonFileWriter {
         self.dropped
     }
 
-    fn record(&mut self, stream: Stream, line: &[u8], time: &str) -> Result<(), LogError> {
+    fn record(&mut self, piece: Piece<'_>, stamp: &Stamp) -> Result<(), LogError> {
         let gathered = u64::try_from(self.batch.len()).unwrap_or(u64::MAX);
         let full = self.max_size > 0 && self.size.saturating_add(gathered) >= self.max_size;
         let mut result = Ok(());
@@ -159,7 +166,16 @@ impl JsonFileWriter {
         if full {
             result = result.and(self.rotate());
         }
-        encode(line, stream, &self.attrs, time, &mut self.batch);
+        match stamp {
+            Stamp::Text(time) => encode(
+                piece.bytes,
+                piece.stream,
+                &self.attrs,
+                time,
+                &mut self.batch,
+            ),
+            Stamp::Exact(time) => encode_frame(piece, &self.attrs, *time, &mut self.batch),
+        }
         self.records_in_batch += 1;
         result
     }
@@ -182,7 +198,7 @@ impl JsonFileWriter {
             }
             Err(source) => {
                 // How much of it arrived is unknown: a reader skips the damaged record.
-                self.torn = true;
+                self.torn = self.format == Format::Json;
                 self.dropped += records;
                 Err(LogError::Write {
                     path: self.path.clone(),
@@ -200,6 +216,7 @@ impl JsonFileWriter {
         self.file = open_append(&self.path)?;
         self.size = 0;
         self.torn = false;
+        self.rotated = true;
         Ok(())
     }
 
@@ -215,40 +232,17 @@ impl JsonFileWriter {
     }
 }
 
-/// Length of `bytes` without a character that has only begun at its end.
-fn whole_characters(bytes: &[u8]) -> usize {
-    for back in 1..=3.min(bytes.len()) {
-        let at = bytes.len() - back;
-        let wanted = match bytes.get(at) {
-            Some(0x80..=0xbf) => continue,
-            Some(0xc2..=0xdf) => 2,
-            Some(0xe0..=0xef) => 3,
-            Some(0xf0..=0xf4) => 4,
-            _ => 1,
-        };
-        return if wanted > back { at } else { bytes.len() };
-    }
-    bytes.len()
+/// The time of records as their format has it, made once for all that are written together.
+enum Stamp {
+    Text(String),
+    Exact(Timestamp),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cuts_before_a_begun_character() {
-        for (bytes, whole) in [
-            (b"ab".as_slice(), 2),
-            (b"", 0),
-            ("aé".as_bytes(), 3),
-            (b"a\xc3", 1),
-            (b"a\xe2\x80", 1),
-            (b"a\xf0\x9f\x98", 1),
-            ("a😀".as_bytes(), 5),
-            (b"\x80\x80\x80\x80", 4),
-            (b"a\xff", 2),
-        ] {
-            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+impl Stamp {
+    fn new(now: Timestamp, format: Format) -> Self {
+        match format {
+            Format::Json => Self::Text(now.rfc3339()),
+            Format::Local => Self::Exact(now),
         }
     }
 }

@@ -20,6 +20,11 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// What is held.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
     /// Adds bytes without sending.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

@@ -37,6 +37,12 @@ impl Server {
     /// Process `pid` has ended; unknown ones are orphans of the container.
     pub(crate) fn collected(&mut self, pid: Pid, status: Option<u32>) {
         let Some(task) = &mut self.task else { return };
+        if let Some(log) = &mut task.log
+            && log.child_ended(pid, status)
+        {
+            // Nothing waits for a helper that is gone.
+            return self.resume_output(INIT);
+        }
         let mut processes = task.processes.iter_mut();
         let found = processes.find(|(_, process)| process.is_alive() && process.pid() == Some(pid));
         let (Some((at, process)), Some(status)) = (found, status) else {

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod exit;
 mod input;
+mod log;
 mod output;
 mod poll;
 mod process;

@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use havre_logs::Stream as LogStream;
 use havre_shim_proto::attach::Stream;
-use havre_types::Timestamp;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use crate::attach::OUTPUT_LIMIT;
 use crate::buffer::Outbox;
-use crate::error::{Failure, note};
+use crate::error::Failure;
 use crate::poll::{Interest, READ, Token};
 use crate::process::{Input, Output, Stage};
 use crate::server::Server;
@@ -63,7 +62,7 @@ impl Server {
         Ok(())
     }
 
-    /// Watches the outputs of a process, unless a client holds them back.
+    /// Watches the outputs of a process, unless a client or the log holds them back.
     pub(crate) fn resume_output(&mut self, at: usize) {
         for which in 0..2 {
             let held = self.is_held_back(at, which);
@@ -90,9 +89,13 @@ impl Server {
             .and_then(|task| task.processes.get(at))
             .is_some_and(|process| process.stage == Stage::Draining);
         let limit = if ended { LAST_LIMIT } else { OUTPUT_LIMIT };
-        self.clients
-            .iter()
-            .any(|(_, client)| client.hears(at, which) && client.unread() >= limit)
+        let log = self.task.as_ref().and_then(|task| task.log.as_ref());
+        let logged = at == INIT && log.is_some_and(|log| log.unsent() >= limit);
+        logged
+            || self
+                .clients
+                .iter()
+                .any(|(_, client)| client.hears(at, which) && client.unread() >= limit)
     }
 
     pub(crate) fn output_ready(&mut self, at: usize, which: usize) {
@@ -155,13 +158,20 @@ impl Server {
     }
 
     fn log(&mut self, stream: Stream, bytes: &[u8]) {
-        let Some(task) = &mut self.task else { return };
-        let Some(log) = &mut task.log else { return };
-        if let Err(error) = log.write(log_stream(stream), bytes, Timestamp::now())
-            && !task.log_failed
-        {
-            task.log_failed = true;
-            note(&Failure::of(&error).message);
+        let log = self.task.as_mut().and_then(|task| task.log.as_mut());
+        if let Some(log) = log {
+            log.write(log_stream(stream), bytes, &self.poll);
+        }
+    }
+
+    /// The helper of the log has taken some.
+    pub(crate) fn log_ready(&mut self) {
+        let Some(log) = self.task.as_mut().and_then(|task| task.log.as_mut()) else {
+            return;
+        };
+        log.sink_ready(&self.poll);
+        if log.unsent() < OUTPUT_LIMIT / 2 {
+            self.resume_output(INIT);
         }
     }
 
@@ -232,14 +242,8 @@ impl Server {
         if at != INIT {
             return;
         }
-        let Some(log) = &mut task.log else { return };
-        for stream in [LogStream::Stdout, LogStream::Stderr] {
-            if let Err(error) = log.finish(stream, Timestamp::now()) {
-                note(&Failure::of(&error).message);
-            }
-        }
-        if log.dropped() > 0 {
-            note(&format!("{} records of the log were lost", log.dropped()));
+        if let Some(log) = &mut task.log {
+            log.finish(&self.poll);
         }
     }
 }

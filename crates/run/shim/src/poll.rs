@@ -33,6 +33,8 @@ pub(crate) enum Token {
     Stderr(usize),
     /// Standard input of a process.
     Stdin(usize),
+    /// The helper that delivers the log.
+    Log,
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Self::Stdout(index) => (6, index),
             Self::Stderr(index) => (7, index),
             Self::Stdin(index) => (8, index),
+            Self::Log => (9, 0),
         };
         EventData::new_u64(kind << 32 | u64::try_from(index).unwrap_or(0))
     }
@@ -64,6 +67,7 @@ impl Token {
             6 => Self::Stdout(index),
             7 => Self::Stderr(index),
             8 => Self::Stdin(index),
+            9 => Self::Log,
             _ => return None,
         })
     }

@@ -140,6 +140,7 @@ impl Server {
             Token::Stdout(at) => self.output_ready(at, 0),
             Token::Stderr(at) => self.output_ready(at, 1),
             Token::Stdin(at) => self.input_ready(at),
+            Token::Log => self.log_ready(),
         }
     }
 

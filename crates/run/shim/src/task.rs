@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use havre_cgroup::Cgroup;
-use havre_logs::JsonFileWriter;
 use havre_types::ErrorKind;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::error::Failure;
+use crate::log::Log;
 use crate::process::{Handle, Process};
 use crate::slab::Slab;
 
@@ -20,9 +20,7 @@ pub(crate) struct Task {
     pub(crate) bundle: PathBuf,
     pub(crate) spec: Box<Spec>,
     pub(crate) processes: Slab<Process>,
-    pub(crate) log: Option<JsonFileWriter>,
-    /// A failure of the log was noted already; it will not be again.
-    pub(crate) log_failed: bool,
+    pub(crate) log: Option<Log>,
     pub(crate) paused: bool,
     pub(crate) oom_killed: bool,
     /// In bytes; only asked for then.

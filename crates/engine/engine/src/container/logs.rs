@@ -8,7 +8,7 @@ use havre_api_traits::{
 };
 use havre_engine_types::LogConfig;
 use havre_logs::options::{Driver, OptionMap};
-use havre_logs::{Entry, ReadOptions, Reader, Stream};
+use havre_logs::{Entry, Format, ReadOptions, Reader, Stream};
 use havre_types::Timestamp;
 use rustix::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;
@@ -45,6 +45,11 @@ pub(super) async fn open(
         since: options.since,
         until: options.until,
         follow: options.follow,
+        format: match log.kind.as_str() {
+            "json-file" => Format::Json,
+            // The local driver's own files, and the copy that other drivers have.
+            _ => Format::Local,
+        },
     };
     let path = shared.places.log(&fixed.id, &log.kind);
     // Finding the last lines of a long log takes time.

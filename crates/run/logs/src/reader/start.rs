@@ -2,7 +2,7 @@
 //! halving for a time.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsFd as _;
 
 use fs_err::File;
@@ -11,39 +11,171 @@ use memchr::{memchr, memrchr};
 use rustix::fs::fstat;
 use rustix::io::pread;
 
-use super::{CHUNK, RECORD_LIMIT, ReadOptions, Source};
-use crate::files::FileId;
+use super::ReadOptions;
+use super::source::{CHUNK, Line, RECORD_LIMIT, Source};
+use crate::compress::{Unpacking, unpack};
+use crate::files::{FileId, Input};
+use crate::local::{LENGTH, frame_length};
 use crate::record;
+use crate::writer::Format;
 
 /// Below this many bytes a linear search is as fast as halving.
 const SMALL: u64 = 64 << 10;
 
 /// Places the reader. `chain` is oldest first.
 pub(super) fn from(
-    mut chain: Vec<(FileId, File)>,
+    mut chain: Vec<(FileId, Input)>,
     options: &ReadOptions,
 ) -> io::Result<VecDeque<Source>> {
     let mut wanted = options.tail;
     let mut found = VecDeque::new();
-    while let Some((id, file)) = chain.pop() {
-        let size = size(&file)?;
-        let tail = match &mut wanted {
-            Some(count) => last_records(&file, size, count)?,
-            None => Some(0),
-        };
-        let time = match options.since {
-            Some(since) => first_since(&file, size, since)?,
-            None => 0,
-        };
-        let offset = tail.unwrap_or(0).max(time);
-        found.push_front(Source::new(id, file, offset));
-        // Records that are older than one that is too old are too old as well.
-        let enough = tail.is_some() && options.tail.is_some();
-        if enough || time > 0 {
+    while let Some((id, input)) = chain.pop() {
+        let (source, reached) = place(id, input, options, &mut wanted)?;
+        found.push_front(source);
+        if reached {
             break;
         }
     }
     Ok(found)
+}
+
+/// Where reading begins in one file, and whether nothing older is asked for. `wanted` is lowered by the records that the
+/// file holds.
+fn place(
+    id: FileId,
+    input: Input,
+    options: &ReadOptions,
+    wanted: &mut Option<u64>,
+) -> io::Result<(Source, bool)> {
+    let format = options.format;
+    let file = match input {
+        Input::Plain(file) => file,
+        Input::Packed(unpacking) => return place_packed(id, *unpacking, options, wanted),
+    };
+    let size = size(&file)?;
+    let tail = match wanted {
+        None => Some(0),
+        Some(count) => match format {
+            Format::Json => last_lines(&file, size, count)?,
+            Format::Local => last_frames(id, &file, size, count)?,
+        },
+    };
+    let (time, older) = match (options.since, format) {
+        (None, _) => (0, true),
+        (Some(since), Format::Json) => {
+            let first = first_since(&file, size, since)?;
+            // Records that are older than one that is too old are too old as well.
+            (first, first == 0)
+        }
+        (Some(since), Format::Local) => (0, begins_since(id, &file, since)?),
+    };
+    let offset = tail.unwrap_or(0).max(time);
+    let enough = tail.is_some() && wanted.is_some();
+    let source = Source::new(id, Input::Plain(file), format).at(offset);
+    Ok((source, enough || !older))
+}
+
+/// A compressed file is read once to count its records, if they have to be counted.
+fn place_packed(
+    id: FileId,
+    unpacking: Unpacking,
+    options: &ReadOptions,
+    wanted: &mut Option<u64>,
+) -> io::Result<(Source, bool)> {
+    let file = unpacking.into_inner().into_inner();
+    let again = |file: &File| -> io::Result<Source> {
+        let mut copy = file.try_clone()?;
+        copy.rewind()?;
+        let (_, unpacking) = unpack(copy)?;
+        let input = Input::Packed(Box::new(unpacking));
+        Ok(Source::new(id, input, options.format))
+    };
+    let mut reached = false;
+    if let Some(since) = options.since {
+        reached = matches!(again(&file)?.next_record()?, Line::Record(Some(entry)) if entry.timestamp < since);
+    }
+    let mut skip = 0;
+    if let Some(count) = wanted {
+        let held = count_records(again(&file)?)?;
+        skip = held.saturating_sub(*count);
+        reached |= held >= *count;
+        *count = count.saturating_sub(held);
+    }
+    Ok((again(&file)?.skipping(skip), reached))
+}
+
+fn count_records(mut source: Source) -> io::Result<u64> {
+    let mut count = 0;
+    loop {
+        match source.next_record()? {
+            Line::Record(Some(_)) => count += 1,
+            Line::Record(None) => {}
+            Line::End => return Ok(count),
+        }
+    }
+}
+
+/// Whether the first record is from `since` or later, so that older files may hold others of that time.
+fn begins_since(id: FileId, file: &File, since: Timestamp) -> io::Result<bool> {
+    let mut source = Source::new(id, Input::Plain(file.try_clone()?), Format::Local);
+    Ok(!matches!(source.next_record()?, Line::Record(Some(entry)) if entry.timestamp < since))
+}
+
+/// As [`last_lines`], by the lengths behind the records; a damaged file is read from its beginning.
+fn last_frames(id: FileId, file: &File, size: u64, count: &mut u64) -> io::Result<Option<u64>> {
+    let mut end = size;
+    let mut found = 0;
+    while end > 0 {
+        if found == *count {
+            return Ok(Some(end));
+        }
+        let Some(begin) = frame_before(file, end)? else {
+            return last_frames_forwards(id, file, count);
+        };
+        found += 1;
+        end = begin;
+    }
+    if found == *count {
+        return Ok(Some(0));
+    }
+    *count -= found;
+    Ok(None)
+}
+
+/// Where the record begins that ends at `end`.
+fn frame_before(file: &File, end: u64) -> io::Result<Option<u64>> {
+    let mut length = [0; LENGTH];
+    let width = u64::try_from(LENGTH).unwrap_or(0);
+    let Some(at) = end.checked_sub(width) else {
+        return Ok(None);
+    };
+    read_at(file, &mut length, at)?;
+    let Some(body) = frame_length(length).and_then(|body| u64::try_from(body).ok()) else {
+        return Ok(None);
+    };
+    let Some(begin) = at.checked_sub(body + width) else {
+        return Ok(None);
+    };
+    let mut head = [0; LENGTH];
+    read_at(file, &mut head, begin)?;
+    Ok((head == length).then_some(begin))
+}
+
+fn last_frames_forwards(id: FileId, file: &File, count: &mut u64) -> io::Result<Option<u64>> {
+    let all = |file: &File| -> io::Result<Source> {
+        let input = Input::Plain(file.try_clone()?);
+        Ok(Source::new(id, input, Format::Local))
+    };
+    let held = count_records(all(file)?)?;
+    let Some(before) = held.checked_sub(*count) else {
+        *count -= held;
+        return Ok(None);
+    };
+    let mut source = all(file)?;
+    for _ in 0..before {
+        while matches!(source.next_record()?, Line::Record(None)) {}
+    }
+    Ok(Some(source.position()))
 }
 
 fn size(file: &File) -> io::Result<u64> {
@@ -68,7 +200,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 
 /// The offset of the record that begins the last `count` ones. When the file holds fewer, `count` is lowered by what
 /// it holds and the answer is `None`.
-fn last_records(file: &File, size: u64, count: &mut u64) -> io::Result<Option<u64>> {
+fn last_lines(file: &File, size: u64, count: &mut u64) -> io::Result<Option<u64>> {
     let mut end = size;
     let mut buffer = vec![0; CHUNK];
     // The newline that ends a record is not the one that begins it.

@@ -2,27 +2,28 @@
 #![expect(clippy::tests_outside_test_module, reason = "this is the test binary")]
 
 mod follow;
+mod formats;
 mod read;
 mod write;
 
 use std::path::Path;
 
-use havre_logs::{Entry, JsonFileOptions, JsonFileWriter, ReadOptions, Reader};
+use havre_logs::{Entry, FileOptions, FileWriter, ReadOptions, Reader};
 use havre_types::Timestamp;
 
 /// A writer without limits.
-fn writer(path: &Path) -> JsonFileWriter {
+fn writer(path: &Path) -> FileWriter {
     limited(path, 0, 0)
 }
 
-fn limited(path: &Path, max_size: u64, max_file: u32) -> JsonFileWriter {
-    let options = JsonFileOptions {
+fn limited(path: &Path, max_size: u64, max_file: u32) -> FileWriter {
+    let options = FileOptions {
         path: path.to_owned(),
         max_size,
         max_file,
-        ..JsonFileOptions::default()
+        ..FileOptions::default()
     };
-    JsonFileWriter::open(options).expect("log opens")
+    FileWriter::open(options).expect("log opens")
 }
 
 const fn at(secs: i64) -> Timestamp {

@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use fs_err::os::unix::fs::symlink;
 use havre_logs::{
-    JsonFileOptions, JsonFileWriter, LogError, PARTIAL_SIZE, ReadOptions, Reader, Stream,
-    remove_all,
+    FileOptions, FileWriter, LogError, PARTIAL_SIZE, ReadOptions, Reader, Stream, remove_all,
 };
 use rustix::fs::{CWD, Mode, mkfifoat};
 
@@ -191,11 +190,11 @@ fn a_link_or_pipe_is_no_log() {
     for path in [link, pipe] {
         let error = Reader::open(&path, ReadOptions::default()).expect_err("refused");
         assert!(matches!(error, LogError::NotRegular { .. }), "{error:?}");
-        let options = JsonFileOptions {
+        let options = FileOptions {
             path,
-            ..JsonFileOptions::default()
+            ..FileOptions::default()
         };
-        let error = JsonFileWriter::open(options).expect_err("refused");
+        let error = FileWriter::open(options).expect_err("refused");
         // Opening a pipe without a reader for writing fails by itself.
         assert!(
             matches!(error, LogError::NotRegular { .. } | LogError::Open { .. }),

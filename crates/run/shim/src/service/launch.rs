@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use havre_cgroup::Host;
-use havre_logs::{JsonFileOptions, JsonFileWriter};
 use havre_runtime_core::{Create, Exec, Gate, RootfsMount, StdioSpec, create, exec};
 use havre_shim_proto::events::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIo, TaskStart};
 use havre_shim_proto::task::{
     CreateTaskRequest, CreateTaskResponse, ExecProcessRequest, StartRequest, StartResponse,
 };
-use havre_shim_proto::{Empty, HavreOptions, LogOptions};
+use havre_shim_proto::{Empty, HavreOptions};
 use havre_types::{ErrorKind, Timestamp};
 use oci_spec::runtime::Spec;
 use prost::Message as _;
 
 use crate::error::{Failure, note};
+use crate::log::Log;
 use crate::process::{Asked, Exit, Handle, Process, Stage};
 use crate::server::Server;
 use crate::slab::Slab;
@@ -36,7 +36,10 @@ impl Server {
         }
         let options = own_options(&call)?;
         let spec = Box::new(read_spec(Path::new(&call.bundle))?);
-        let log = open_log(options.log.as_ref())?;
+        let log = match &options.log {
+            Some(options) => Log::open(options)?,
+            None => None,
+        };
         let open_stdin = options.open_stdin || !call.stdin.is_empty();
         let (ends, stdio) = streams(match call.terminal {
             true => Streams::Terminal(None),
@@ -83,7 +86,6 @@ impl Server {
             spec,
             processes,
             log,
-            log_failed: false,
             paused: false,
             oom_killed: false,
             memory_peak: 0,
@@ -343,25 +345,4 @@ pub(crate) fn read_spec(bundle: &Path) -> Result<Spec, Failure> {
         let message = format!("invalid configuration `{}`: {error}", path.display());
         Failure::new(ErrorKind::InvalidParameter, message)
     })
-}
-
-fn open_log(options: Option<&LogOptions>) -> Result<Option<JsonFileWriter>, Failure> {
-    let Some(options) = options.filter(|options| options.driver != "none") else {
-        return Ok(None);
-    };
-    if !matches!(options.driver.as_str(), "json-file" | "") {
-        let message = format!(
-            "logger: no log driver named '{}' is registered",
-            options.driver
-        );
-        return Err(Failure::new(ErrorKind::InvalidParameter, message));
-    }
-    JsonFileWriter::open(JsonFileOptions {
-        path: options.path.clone().into(),
-        max_size: options.max_size,
-        max_file: options.max_file,
-        attrs: options.attrs.clone().into_iter().collect(),
-    })
-    .map(Some)
-    .map_err(|error| Failure::of(&error))
 }
