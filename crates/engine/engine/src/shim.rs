@@ -364,6 +364,7 @@ impl Shim {
                 exited_at: answer.exited_at.map_or_else(Timestamp::now, Into::into),
                 oom_killed: false,
                 memory_peak: 0,
+                log_dropped: 0,
             }),
             Err(err) => {
                 tracing::warn!(container = %self.id, error = %err, "shim is gone before its container");

@@ -153,7 +153,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut feed = |stream, bytes: &[u8]| {
             splitter.split(stream, bytes, |piece| {
-                seen.push((piece.stream, piece.bytes.len(), piece.part))
+                seen.push((piece.stream, piece.bytes.len(), piece.part));
             });
         };
         feed(Stream::Stdout, b"short\n");

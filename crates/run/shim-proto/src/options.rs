@@ -78,6 +78,9 @@ pub struct ExitRecord {
     /// The most memory that it used, in bytes. Only known of one that was killed for want of it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub memory_peak: u64,
+    /// Records of the log that were lost: no room on the disk, or a slow server in non-blocking mode.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_dropped: u64,
 }
 
 #[expect(
@@ -120,11 +123,12 @@ mod tests {
             exited_at: Timestamp { secs: 0, nanos: 5 },
             oom_killed: false,
             memory_peak: 0,
+            log_dropped: 3,
         };
         let text = record.to_json();
         assert_eq!(
             text,
-            r#"{"pid":7,"exit_status":137,"exited_at":"1970-01-01T00:00:00.000000005Z","oom_killed":false}"#
+            r#"{"pid":7,"exit_status":137,"exited_at":"1970-01-01T00:00:00.000000005Z","oom_killed":false,"log_dropped":3}"#
         );
         assert_eq!(
             ExitRecord::from_json(text.as_bytes()).expect("own text"),

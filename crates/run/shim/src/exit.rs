@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::error::{Failure, note};
+use crate::log::Log;
 use crate::process::{Exit, Stage};
 use crate::server::Server;
 use crate::task::{INIT, Task};
@@ -135,6 +136,7 @@ fn record(task: &Task) {
         exited_at: exit.at,
         oom_killed: task.oom_killed,
         memory_peak: task.memory_peak,
+        log_dropped: task.log.as_ref().map_or(0, Log::dropped),
     };
     let path = task.bundle.join(ExitRecord::FILE);
     let temporary = task.bundle.join("exit.json.tmp");

@@ -23,6 +23,8 @@ mod health;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod monitor;
 #[cfg(test)]
 mod pull;

@@ -66,6 +66,10 @@ impl Actor {
         self.state.finished_at = exit.exited_at;
         self.state.exits += 1;
         crate::health::stopped(&mut self.state);
+        if exit.log_dropped > 0 {
+            let (container, records) = (&self.fixed.id, exit.log_dropped);
+            tracing::warn!(%container, records, "records of the container's log were dropped");
+        }
         if exit.oom_killed {
             self.shared.announce(&self.fixed, "oom", &[]);
         }

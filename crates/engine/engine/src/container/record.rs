@@ -184,6 +184,9 @@ pub(crate) struct Exit {
     pub oom_killed: bool,
     #[serde(default)]
     pub memory_peak: u64,
+    /// Records of the log that were lost.
+    #[serde(default)]
+    pub log_dropped: u64,
 }
 
 impl Exit {
@@ -194,6 +197,7 @@ impl Exit {
             exited_at: Timestamp::now(),
             oom_killed: false,
             memory_peak: 0,
+            log_dropped: 0,
         }
     }
 
