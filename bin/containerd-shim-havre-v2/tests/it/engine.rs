@@ -156,6 +156,7 @@ impl Shim {
             max_size: wish.max_size,
             max_file: 50,
             attrs: std::iter::once(("tag".to_owned(), "t".to_owned())).collect(),
+            ..LogOptions::default()
         };
         let Wish {
             open_stdin,
