@@ -132,10 +132,19 @@ impl Template {
         let mut originals = Originals::new();
         let value = shape::convert(data, "", shape, &mut originals);
         match self.execute(&value, originals) {
-            // Only pointers are nil here, and those have a text of their own.
-            Ok(text) => Ok(text.replace("<no value>", "<nil>")),
-            Err(_not_in_the_type) => self.render(data),
+            // Nothing can be asked of a pointer that is nil.
+            Ok(text) if !(text.contains("<no value>") && self.asks_of_pointer(shape)) => {
+                Ok(text.replace("<no value>", "<nil>"))
+            }
+            Ok(_) | Err(_) => self.render(data),
         }
+    }
+
+    /// Whether the template names a field of something that may be nil.
+    fn asks_of_pointer(&self, shape: Shape) -> bool {
+        shape.iter().any(|(_, name, field)| {
+            *field == Field::Pointer && self.text.contains(&format!(".{name}."))
+        })
     }
 
     fn execute(

@@ -62,17 +62,17 @@ pub(super) async fn attach(app: &mut App, matches: &Matches) -> Outcome {
         "running" => {}
         "paused" => {
             return Err(Failure::new(
-                "cannot attach to a paused container, unpause it first",
+                "You cannot attach to a paused container, unpause it first",
             ));
         }
         "restarting" => {
             return Err(Failure::new(
-                "cannot attach to a restarting container, wait until it is running",
+                "You cannot attach to a restarting container, wait until it is running",
             ));
         }
         _ => {
             return Err(Failure::new(
-                "cannot attach to a stopped container, start it first",
+                "You cannot attach to a stopped container, start it first",
             ));
         }
     }

@@ -4,7 +4,7 @@ use havre_client::Query;
 use havre_engine_types::Event;
 use havre_template::{Template, TemplateError};
 use havre_types::Timestamp;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::ps::filters;
 use crate::app::App;
@@ -14,12 +14,12 @@ use crate::ui::safe;
 
 /// `events`
 pub(super) async fn events(app: &mut App, matches: &Matches) -> Outcome {
-    let template = match matches.text_or_empty("format") {
+    let format = match matches.text_or_empty("format") {
         "" => None,
         "json" => Some("{{json .}}"),
         text => Some(text),
     };
-    let template = template.map(parsed).transpose().map_err(|error| {
+    let format = format.map(parsed).transpose().map_err(|error| {
         let cause = error.cause();
         Failure::with_code(format!("Error parsing format: {cause}"), BAD_TEMPLATE)
     })?;
@@ -30,10 +30,10 @@ pub(super) async fn events(app: &mut App, matches: &Matches) -> Outcome {
         .text("filters", &filters(matches)?.to_query());
     let mut stream = app.client.events(&query).await?;
     while let Some(event) = stream.next().await? {
-        let line = match &template {
+        let line = match &format {
             None => line(&event),
-            Some(template) => {
-                rendered(template, &event).map_err(|error| Failure::new(error.cause()))?
+            Some(format) => {
+                rendered(format, &event).map_err(|error| Failure::new(error.cause()))?
             }
         };
         app.ui.line(&safe(&line));
@@ -42,26 +42,48 @@ pub(super) async fn events(app: &mut App, matches: &Matches) -> Outcome {
 }
 
 /// The template, tried on an event that says nothing: a field that events do not have is found before any comes.
-fn parsed(text: &str) -> Result<Template, TemplateError> {
-    let template = Template::parse(text)?.of_type("*events.Message");
-    rendered(&template, &Event::default())?;
-    Ok(template)
+fn parsed(text: &str) -> Result<Format, TemplateError> {
+    let format = Format {
+        template: Template::parse(text)?.of_type("*events.Message"),
+        attributes: text
+            .split("Attributes.")
+            .skip(1)
+            .map(|rest| {
+                let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+                name.collect()
+            })
+            .collect(),
+    };
+    rendered(&format, &Event::default())?;
+    Ok(format)
 }
 
-fn rendered(template: &Template, event: &Event) -> Result<String, TemplateError> {
+/// A template, and the attributes that it names: an event that lacks one has no value there, which is no error.
+struct Format {
+    template: Template,
+    attributes: Vec<String>,
+}
+
+fn rendered(format: &Format, event: &Event) -> Result<String, TemplateError> {
     let printed = serde_json::to_value(event).unwrap_or_default();
+    let named = format.attributes.iter();
+    let mut attributes: Map<String, Value> =
+        named.map(|name| (name.clone(), Value::Null)).collect();
+    for (name, value) in &event.actor.attributes {
+        attributes.insert(name.clone(), value.as_str().into());
+    }
     let data = json!({
         "Status": event.status,
         "ID": event.id,
         "From": event.from,
         "Type": event.kind,
         "Action": event.action,
-        "Actor": {"ID": event.actor.id, "Attributes": event.actor.attributes},
+        "Actor": {"ID": event.actor.id, "Attributes": attributes},
         "Scope": event.scope,
         "Time": event.time,
         "TimeNano": event.time_nano,
     });
-    template.render_printed(&data, &printed)
+    format.template.render_printed(&data, &printed)
 }
 
 /// A point in time as the engine takes it; empty when there is none.

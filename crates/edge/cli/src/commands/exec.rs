@@ -64,7 +64,7 @@ pub(super) async fn exec(
             .client
             .exec_start_detached(&id, &start)
             .await
-            .map_err(failure_of_start);
+            .map_err(Failure::from);
     }
     attached(app, &id, &start, input, keys).await
 }

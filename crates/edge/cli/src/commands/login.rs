@@ -72,7 +72,7 @@ fn check_flags(matches: &Matches) -> Outcome {
     if matches.on("password-stdin") {
         if matches.has("password") {
             return Err(Failure::new(
-                "--password and --password-stdin are mutually exclusive",
+                "conflicting options: cannot specify both --password and --password-stdin",
             ));
         }
         if matches.text_or_empty("username").is_empty() {

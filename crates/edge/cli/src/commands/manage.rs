@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::containers::each;
 use crate::app::App;
 use crate::config;
-use crate::failure::{self, Failure, Outcome};
+use crate::failure::{self, Failure, Outcome, os_text};
 use crate::flags::{self, Matches};
 use crate::tabwriter;
 use crate::ui::{Output, safe};
@@ -269,6 +269,15 @@ impl Unfinished {
             text.push(format!(".{}.part", std::process::id()));
         }
         let temporary = std::path::PathBuf::from(text);
+        let dir = name.parent().filter(|dir| !dir.as_os_str().is_empty());
+        if let Some(dir) = dir
+            && let Err(error) = fs_err::metadata(dir)
+        {
+            let cause = format!("stat {}: {}", dir.display(), os_text(&error));
+            return Err(std::io::Error::other(format!(
+                "invalid output path: {cause}"
+            )));
+        }
         if name.is_dir() {
             return Err(std::io::Error::other(format!(
                 "{} is a directory",

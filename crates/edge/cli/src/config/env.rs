@@ -20,7 +20,7 @@ pub(crate) fn collect(matches: &Matches, environment: &Environment) -> Result<Ve
     let mut env = Vec::new();
     for path in matches.list("env-file") {
         for line in lines_of(path)? {
-            env.extend(variable_of_line(&line, environment)?);
+            env.extend(variable_of_line(path, &line, environment)?);
         }
     }
     for text in matches.list("env") {
@@ -38,8 +38,9 @@ pub(super) fn labels(matches: &Matches) -> Result<StringMap> {
     let mut labels = StringMap::new();
     for path in matches.list("label-file") {
         for line in lines_of(path)? {
-            let (key, value) = super::key_value(&line);
-            labels.insert(checked_name(&key)?.to_owned(), value);
+            checked_name(path, &line)?;
+            // As in files of variables a name alone says nothing; a label has no other place to get a value from.
+            labels.extend(line.contains('=').then(|| super::key_value(&line)));
         }
     }
     for text in matches.list("label") {
@@ -64,22 +65,26 @@ fn with_value(text: &str, environment: &Environment) -> Option<String> {
     environment.get(text).map(|value| format!("{text}={value}"))
 }
 
-fn variable_of_line(line: &str, environment: &Environment) -> Result<Option<String>> {
-    let name = line.split('=').next().unwrap_or_default();
-    checked_name(name)?;
+fn variable_of_line(
+    path: &str,
+    line: &str,
+    environment: &Environment,
+) -> Result<Option<String>> {
+    checked_name(path, line)?;
     Ok(with_value(line, environment))
 }
 
-fn checked_name(name: &str) -> Result<&str> {
+fn checked_name(path: &str, line: &str) -> Result<()> {
+    let problem =
+        |cause: String| ConfigError::problem(format!("invalid env file ({path}): {cause}"));
+    let name = line.split('=').next().unwrap_or_default();
     if name.is_empty() {
-        return Err(ConfigError::problem("no variable name on line"));
+        return Err(problem(format!("no variable name on line '{line}'")));
     }
     if name.contains(char::is_whitespace) {
-        return Err(ConfigError::problem(format!(
-            "variable '{name}' contains whitespaces"
-        )));
+        return Err(problem(format!("variable '{name}' contains whitespaces")));
     }
-    Ok(name)
+    Ok(())
 }
 
 /// The lines of a file that say something: without blank ones, comments, leading blanks and a byte order mark.
