@@ -49,7 +49,9 @@ fn parsed(text: &str) -> Result<Format, TemplateError> {
             .split("Attributes.")
             .skip(1)
             .map(|rest| {
-                let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+                let name = rest
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_');
                 name.collect()
             })
             .collect(),

@@ -65,11 +65,7 @@ fn with_value(text: &str, environment: &Environment) -> Option<String> {
     environment.get(text).map(|value| format!("{text}={value}"))
 }
 
-fn variable_of_line(
-    path: &str,
-    line: &str,
-    environment: &Environment,
-) -> Result<Option<String>> {
+fn variable_of_line(path: &str, line: &str, environment: &Environment) -> Result<Option<String>> {
     checked_name(path, line)?;
     Ok(with_value(line, environment))
 }

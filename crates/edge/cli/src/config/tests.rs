@@ -74,10 +74,19 @@ fn files_of_variables() {
         serde_json::json!(["A=1", "HOME=/root", "B=x y=z", "C=3"])
     );
     fs_err::write(&file, "A B=1\n").unwrap();
+    let problem = |cause: &str| format!("invalid env file ({}): {cause}", file.display());
     assert_eq!(
         error_of(&format!("--env-file {} x", file.display())),
-        "variable 'A B' contains whitespaces"
+        problem("variable 'A B' contains whitespaces")
     );
+    fs_err::write(&file, "=1\n").unwrap();
+    assert_eq!(
+        error_of(&format!("--label-file {} x", file.display())),
+        problem("no variable name on line '=1'")
+    );
+    fs_err::write(&file, "a=1\nb\n").unwrap();
+    let json = json_of(&format!("--label-file {} -l c x", file.display()));
+    assert_eq!(json["Labels"], serde_json::json!({"a": "1", "c": ""}));
 }
 
 #[test]
