@@ -15,6 +15,7 @@ use crate::options::{Kind, OPTIONS, UNSUPPORTED, Value, Values, by_name};
 const DEFAULT_FILE: &str = "/etc/havre/daemon.json";
 const DEFAULT_DATA_ROOT: &str = "/var/lib/havre";
 const DEFAULT_EXEC_ROOT: &str = "/run/havre";
+const DEFAULT_CDI: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 const DEFAULT_HOST: &str = "unix:///run/havre/havre.sock";
 
 /// Everything that the engine's process needs to know.
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) log_json: bool,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
+    /// Where descriptions of devices are.
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     pub(crate) labels: Vec<String>,
     /// Logs of containers that say nothing else.
     pub(crate) container_logs: LogDefaults,
@@ -120,6 +123,7 @@ impl Settings {
             registry_mirrors: mirrors(list(values, "registry-mirror"))?,
             labels: labels(list(values, "label"))?,
             container_logs: container_logs(values)?,
+            cdi_spec_dirs: cdi_spec_dirs(values)?,
             data_root,
             exec_root,
         })
@@ -229,6 +233,21 @@ fn list(values: &Values, name: &str) -> Vec<String> {
     match values.get(name) {
         Some(Value::List(items)) => items.clone(),
         _ => Vec::new(),
+    }
+}
+
+fn cdi_spec_dirs(values: &Values) -> Result<Vec<PathBuf>, ConfigError> {
+    let given = list(values, "cdi-spec-dir");
+    // As for dockerd, one empty directory switches it off.
+    let given: Vec<PathBuf> = match given.as_slice() {
+        [] => DEFAULT_CDI.map(PathBuf::from).to_vec(),
+        [only] if only.is_empty() => Vec::new(),
+        several => several.iter().map(PathBuf::from).collect(),
+    };
+    if given.iter().all(|path| path.is_absolute()) {
+        Ok(given)
+    } else {
+        Err(ConfigError::Relative("cdi-spec-dir"))
     }
 }
 

@@ -78,6 +78,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Daemon configuration file (default \"/etc/havre/daemon.json\")",
     ),
     option(
+        "cdi-spec-dir",
+        None,
+        Some("cdi-spec-dirs"),
+        Kind::List,
+        "CDI specification directories to use (default /etc/cdi and /var/run/cdi)",
+    ),
+    option(
         "data-root",
         None,
         Some("data-root"),
@@ -229,7 +236,6 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("bip6", ""),
     ("bridge", ""),
     ("bridge-accept-fwmark", ""),
-    ("cdi-spec-dir", "cdi-spec-dirs"),
     ("cgroup-parent", ""),
     ("containerd", ""),
     ("containerd-namespace", ""),

@@ -47,6 +47,8 @@ pub struct Config {
     /// Labels of the engine, `key=value`.
     pub labels: Vec<String>,
     pub debug: bool,
+    /// Directories with descriptions of devices (CDI); a later one counts before an earlier one.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Logs of containers that say nothing else.
     pub log: LogDefaults,
 }

@@ -114,11 +114,16 @@ fn thermal_throttle() -> Vec<String> {
     found
 }
 
-/// What a container uses of the host's devices.
-pub(crate) fn devices(host: &HostConfig) -> ApiResult<Devices> {
+/// What a container uses of the host's devices; `cdi` are the directories that describe devices by name.
+pub(crate) fn devices(host: &HostConfig, cdi: &[PathBuf]) -> ApiResult<Devices> {
+    let requests = host.device_requests.as_deref().unwrap_or_default();
+    let mut edits = crate::cdi::resolve(requests, cdi)?;
+    let mut nodes = nodes(host)?;
+    nodes.append(&mut edits.nodes);
     Ok(Devices {
-        nodes: nodes(host)?,
+        nodes,
         numbers: numbers(host)?,
+        edits,
     })
 }
 
@@ -196,7 +201,8 @@ fn nodes(host: &HostConfig) -> ApiResult<Vec<HostDevice>> {
     Ok(found)
 }
 
-fn stat_device(path: &Path, inside: PathBuf, rights: &str) -> Option<HostDevice> {
+/// The device node at `path`, as `inside` in a container; none when it is no device.
+pub(crate) fn stat_device(path: &Path, inside: PathBuf, rights: &str) -> Option<HostDevice> {
     let meta = fs_err::metadata(path).ok()?;
     let kind = if meta.file_type().is_char_device() {
         DeviceKind::Char
@@ -234,6 +240,38 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
             visit(&entry.path());
         }
     }
+}
+
+/// Mounts reach a container, or leave it, only through a mount of the host that passes them on.
+/// <https://github.com/moby/moby/blob/master/daemon/oci_linux.go> (`ensureShared`)
+pub(crate) fn check_propagation(source: &Path, propagation: &str) -> ApiResult<()> {
+    let (fields, wanted): (&[&str], _) = match propagation {
+        "shared" | "rshared" => (&["shared:"], "shared"),
+        "slave" | "rslave" => (&["shared:", "master:"], "shared or slave"),
+        _ => return Ok(()),
+    };
+    let failed =
+        |err: std::io::Error| crate::error::internal("failed to look at the mounts of the host", &err);
+    let real = fs_err::canonicalize(source).map_err(failed)?;
+    let mounts = havre_sys::mounts::mountinfo().map_err(failed)?;
+    // Of several on one place the last one counts.
+    let above = mounts
+        .iter()
+        .filter(|mount| real.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.components().count());
+    let passes_on = |mount: &havre_sys::mounts::MountInfo| {
+        let mut given = mount.propagation.iter();
+        given.any(|field| fields.iter().any(|wanted| field.starts_with(wanted)))
+    };
+    if above.is_some_and(passes_on) {
+        return Ok(());
+    }
+    let place = above.map_or(Path::new("/"), |mount| mount.mount_point.as_path());
+    Err(ApiError::invalid(format!(
+        "path {} is mounted on {} but it is not a {wanted} mount",
+        source.display(),
+        place.display()
+    )))
 }
 
 /// The host's `resolv.conf` and `hosts`; missing ones are empty.

@@ -3,6 +3,7 @@
 
 mod archive;
 mod attach;
+mod cdi;
 mod container;
 mod engine;
 mod error;

@@ -5,6 +5,7 @@
 mod capabilities;
 mod check;
 mod devices;
+mod edits;
 mod files;
 pub(crate) mod log;
 mod merge;
@@ -198,7 +199,9 @@ pub(crate) fn spec(inputs: Inputs<'_>) -> Result<Spec, ApiError> {
         let owned = annotations.iter().map(|(k, v)| (k.clone(), v.clone()));
         builder = builder.annotations(owned.collect::<std::collections::HashMap<_, _>>());
     }
-    builder.build().map_err(failed)
+    let mut spec = builder.build().map_err(failed)?;
+    edits::apply(&mut spec, &inputs.devices.edits);
+    Ok(spec)
 }
 
 fn shared_memory(inputs: Inputs<'_>) -> mounts::Shm {

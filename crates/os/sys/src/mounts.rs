@@ -15,6 +15,8 @@ pub struct MountInfo {
     pub mount_point: PathBuf,
     /// The options of the mount.
     pub options: String,
+    /// The optional fields: `shared:N`, `master:N` and so on, which say how mounts propagate.
+    pub propagation: Vec<String>,
     /// The file system type.
     pub fs_type: String,
     /// The source that was given.
@@ -53,7 +55,11 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
     let mount_point = unescape(fields.next()?);
     let options = text(fields.next()?);
     // Optional fields (propagation) run up to a lone dash.
-    fields.find(|field| *field == b"-")?;
+    let propagation = fields
+        .by_ref()
+        .take_while(|field| *field != b"-")
+        .map(text)
+        .collect();
     let fs_type = text(fields.next()?);
     let source = unescape(fields.next()?);
     let super_options = text(fields.next()?);
@@ -61,6 +67,7 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
         root: root.into(),
         mount_point: mount_point.into(),
         options,
+        propagation,
         fs_type,
         source,
         super_options,

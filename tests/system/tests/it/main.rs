@@ -17,6 +17,8 @@ mod exchange;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod flags;
+#[cfg(test)]
 mod havre;
 #[cfg(test)]
 mod health;

@@ -184,7 +184,7 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     let accounts = accounts(&rootfs)?;
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;
-    let devices = host::devices(&fixed.host_config)?;
+    let devices = host::devices(&fixed.host_config, &shared.config.cdi_spec_dirs)?;
     let data = shared.places.data(&fixed.id);
     let inputs = Inputs {
         id: &fixed.id,
@@ -258,12 +258,14 @@ fn make_bind_sources(fixed: &Fixed) -> ApiResult<()> {
         let MountKind::Bind {
             source,
             create_source,
+            propagation,
             ..
         } = mount.kind
         else {
             continue;
         };
         if source.exists() {
+            host::check_propagation(&source, &propagation)?;
             continue;
         }
         if !create_source {

@@ -163,9 +163,6 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
         return refuse("--link");
     }
-    if host.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
-        return refuse("a device request (--gpus)");
-    }
     if let Some(key) = host.storage_opt.iter().flatten().map(|(key, _)| key).next() {
         return Err(ApiError::invalid(if key == "size" {
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"

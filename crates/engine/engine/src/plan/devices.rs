@@ -8,6 +8,8 @@ use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
 };
 
+use crate::cdi::Edits;
+
 /// A device node of the host, found before planning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostDevice {
@@ -27,6 +29,8 @@ pub(crate) struct HostDevice {
 pub(crate) struct Devices {
     pub nodes: Vec<HostDevice>,
     pub numbers: Numbers,
+    /// What devices that were asked for by name bring along; their nodes are in `nodes`.
+    pub edits: Edits,
 }
 
 /// Numbers of the block devices that limits of I/O name, by path.

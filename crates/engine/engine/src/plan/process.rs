@@ -150,7 +150,7 @@ fn environment(context: Context<'_>, tty: bool) -> Vec<String> {
 
 /// Replaces or appends; a name without `=` removes.
 /// <https://github.com/moby/moby/blob/master/daemon/container/env.go> (`ReplaceOrAppendEnvValues`)
-fn set(env: &mut Vec<String>, entry: &str) {
+pub(super) fn set(env: &mut Vec<String>, entry: &str) {
     let name = entry.split('=').next().unwrap_or_default();
     let same = |known: &String| known.split('=').next() == Some(name);
     if !entry.contains('=') {

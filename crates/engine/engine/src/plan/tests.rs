@@ -69,6 +69,7 @@ fn plan(config: ContainerConfig, host: &HostConfig) -> Result<String, ApiError> 
     let devices = Devices {
         nodes: host.devices.iter().map(|_| node.clone()).collect(),
         numbers: Numbers([("/dev/sda".to_owned(), (8, 0))].into()),
+        ..Devices::default()
     };
     let spec = spec(Inputs {
         id: &ContainerId::from_bytes([0xab; 32]),

@@ -58,6 +58,7 @@ impl Fixture {
             registry_mirrors: Vec::new(),
             labels: Vec::new(),
             debug: false,
+            cdi_spec_dirs: Vec::new(),
             log: LogDefaults::default(),
         };
         let fixture = Self::open(config, directory).await;
