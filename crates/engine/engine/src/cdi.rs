@@ -14,8 +14,8 @@ use havre_engine_types::DeviceRequest;
 
 mod document;
 
-pub(crate) use document::{Edits, Moment};
 use document::{Device, Document};
+pub(crate) use document::{Edits, Moment};
 
 /// No description of devices is larger.
 const MAX_FILE: u64 = 4 << 20;

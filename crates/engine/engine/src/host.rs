@@ -250,8 +250,9 @@ pub(crate) fn check_propagation(source: &Path, propagation: &str) -> ApiResult<(
         "slave" | "rslave" => (&["shared:", "master:"], "shared or slave"),
         _ => return Ok(()),
     };
-    let failed =
-        |err: std::io::Error| crate::error::internal("failed to look at the mounts of the host", &err);
+    let failed = |err: std::io::Error| {
+        crate::error::internal("failed to look at the mounts of the host", &err)
+    };
     let real = fs_err::canonicalize(source).map_err(failed)?;
     let mounts = havre_sys::mounts::mountinfo().map_err(failed)?;
     // Of several on one place the last one counts.

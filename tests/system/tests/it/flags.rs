@@ -72,41 +72,108 @@ fn rates_of_a_disk_are_in_the_cgroup() -> Result<()> {
     Ok(())
 }
 
+/// Flags, what is looked at inside, and what is seen.
+const ISOLATION: [(&str, &str, &str); 18] = [
+    ("", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    (
+        "--sysctl net.ipv4.ip_unprivileged_port_start=5",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "5",
+    ),
+    (
+        "--sysctl kernel.msgmax=65536",
+        "cat /proc/sys/kernel/msgmax",
+        "65536",
+    ),
+    (
+        "--ipc none",
+        "ls -d /dev/shm /dev/mqueue 2>/dev/null",
+        "/dev/mqueue",
+    ),
+    ("--ipc host", "mount | grep -c ' /dev/shm '", "1"),
+    ("--pid host", "test -d /proc/2 && echo host", "host"),
+    (
+        "--read-only",
+        "touch /x /etc/hosts 2>/dev/null; touch /dev/shm/x && ls /x /dev/shm/x 2>/dev/null",
+        "/dev/shm/x",
+    ),
+    (
+        "--cap-drop ALL --cap-add kill",
+        "grep CapEff /proc/self/status",
+        "CapEff:\t0000000000000020",
+    ),
+    (
+        "--cap-add ALL",
+        "grep -c 'CapEff:.*ffff' /proc/self/status",
+        "1",
+    ),
+    (
+        "--security-opt no-new-privileges",
+        "grep NoNewPrivs /proc/self/status",
+        "NoNewPrivs:\t1",
+    ),
+    (
+        "--security-opt no-new-privileges=false",
+        "grep NoNewPrivs /proc/self/status",
+        "NoNewPrivs:\t0",
+    ),
+    (
+        "--security-opt seccomp=unconfined",
+        "grep Seccomp: /proc/self/status",
+        "Seccomp:\t0",
+    ),
+    (
+        "--security-opt systempaths=unconfined",
+        "mount | grep -c ' /proc/'",
+        "0",
+    ),
+    (
+        "--security-opt writable-cgroups=true",
+        "d=$(ls -d /sys/fs/cgroup/memory /sys/fs/cgroup 2>/dev/null | head -1); mkdir $d/x && rmdir $d/x && echo made",
+        "made",
+    ),
+    (
+        "--device /dev/null:/dev/made:rw",
+        "echo x >/dev/made && ls -l /dev/made | cut -c1",
+        "c",
+    ),
+    (
+        "--hostname box --domainname in.harbour",
+        "hostname; cat /proc/sys/kernel/domainname",
+        "box\nin.harbour",
+    ),
+    (
+        "--tmpfs /t:size=1m,mode=1700,uid=5,exec",
+        "mount | grep -o ' /t .*(.*'; ls -ldn /t | awk '{print $1, $3}'",
+        " /t type tmpfs (rw,nosuid,nodev,relatime,size=1024k,mode=1700,uid=5)\ndrwx-----T 5",
+    ),
+    (
+        "--isolation default --annotation a=b --label c=d",
+        "echo ran",
+        "ran",
+    ),
+];
+
 #[test]
 fn isolation_is_as_asked_for() -> Result<()> {
     let engine = engine()?;
-    let cases: [(&str, &str, &str); 19] = [
-        ("", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
-        ("--sysctl net.ipv4.ip_unprivileged_port_start=5", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "5"),
-        ("--sysctl kernel.msgmax=65536", "cat /proc/sys/kernel/msgmax", "65536"),
-        ("--ipc none", "ls -d /dev/shm /dev/mqueue 2>/dev/null", "/dev/mqueue"),
-        ("--ipc host", "mount | grep -c ' /dev/shm '", "1"),
-        ("--uts host", "hostname", &hostname()),
-        ("--pid host", "test -d /proc/2 && echo host", "host"),
-        ("--read-only", "touch /x /etc/hosts 2>/dev/null; touch /dev/shm/x && ls /x /dev/shm/x 2>/dev/null", "/dev/shm/x"),
-        ("--cap-drop ALL --cap-add kill", "grep CapEff /proc/self/status", "CapEff:\t0000000000000020"),
-        ("--cap-add ALL", "grep -c 'CapEff:.*ffff' /proc/self/status", "1"),
-        ("--security-opt no-new-privileges", "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
-        ("--security-opt no-new-privileges=false", "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t0"),
-        ("--security-opt seccomp=unconfined", "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
-        ("--security-opt systempaths=unconfined", "mount | grep -c ' /proc/'", "0"),
-        ("--security-opt writable-cgroups=true", "d=$(ls -d /sys/fs/cgroup/memory /sys/fs/cgroup 2>/dev/null | head -1); mkdir $d/x && rmdir $d/x && echo made", "made"),
-        ("--device /dev/null:/dev/made:rw", "echo x >/dev/made && ls -l /dev/made | cut -c1", "c"),
-        ("--hostname box --domainname in.harbour", "hostname; cat /proc/sys/kernel/domainname", "box\nin.harbour"),
-        ("--tmpfs /t:size=1m,mode=1700,uid=5,exec", "mount | grep -o ' /t .*(.*'; ls -ldn /t | awk '{print $1, $3}'", " /t type tmpfs (rw,nosuid,nodev,relatime,size=1024k,mode=1700,uid=5)\ndrwx-----T 5"),
-        ("--isolation default --annotation a=b --label c=d", "echo ran", "ran"),
-    ];
-    for (flags, script, expected) in cases {
-        let words: Vec<&str> = flags.split_whitespace().chain(["busybox", "sh", "-c", script]).collect();
+    let host = fs_err::read_to_string("/proc/sys/kernel/hostname")?;
+    let seen = stdout_of(&engine, &["--uts", "host", "busybox", "hostname"])?;
+    assert_eq!(seen, host.trim());
+    for (flags, script, expected) in ISOLATION {
+        let words: Vec<&str> = flags
+            .split_whitespace()
+            .chain(["busybox", "sh", "-c", script])
+            .collect();
         let output = run_rm(&engine, &words)?;
-        assert_eq!(text(&output.stdout).trim_end(), expected, "{flags}: {}", text(&output.stderr));
+        assert_eq!(
+            text(&output.stdout).trim_end(),
+            expected,
+            "{flags}: {}",
+            text(&output.stderr)
+        );
     }
     Ok(())
-}
-
-fn hostname() -> String {
-    let name = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 #[test]
@@ -119,7 +186,10 @@ fn a_privileged_container_has_it_all() -> Result<()> {
     let seen = stdout_of(&engine, &["--privileged", "busybox", "sh", "-c", script])?;
     let lines: Vec<&str> = seen.lines().collect();
     let bounding = fs_err::read_to_string("/proc/self/status")?;
-    let bounding = bounding.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap_or_default();
+    let bounding = bounding
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .unwrap_or_default();
     assert_eq!(lines[0].trim_start_matches("CapEff:"), bounding);
     assert_eq!(lines[1..5], ["Seccomp:\t0", "0", "rw", "made"]);
     assert!(lines[5].parse::<u32>()? > 20, "{seen}");
@@ -129,73 +199,185 @@ fn a_privileged_container_has_it_all() -> Result<()> {
 #[test]
 fn namespaces_of_another_container_are_joined() -> Result<()> {
     let engine = engine()?;
-    let words = ["run", "-d", "--network", "none", "--ipc", "shareable", "--name", "donor", "busybox"];
-    engine.docker(&[&words[..], &["sh", "-c", "echo shared >/dev/shm/note; exec sleep 600"]].concat())?;
+    let words = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--ipc",
+        "shareable",
+        "--name",
+        "donor",
+        "busybox",
+    ];
+    engine.docker(
+        &[
+            &words[..],
+            &["sh", "-c", "echo shared >/dev/shm/note; exec sleep 600"],
+        ]
+        .concat(),
+    )?;
     engine.docker(&SLEEPING_BOX)?;
     let join = |mode: &str, script: &str| {
-        stdout_of(&engine, &[mode, "container:donor", "busybox", "sh", "-c", script])
+        stdout_of(
+            &engine,
+            &[mode, "container:donor", "busybox", "sh", "-c", script],
+        )
     };
     // The donor writes its note soon after its start, not before it.
     let read = "until cat /dev/shm/note 2>/dev/null; do :; done; readlink /proc/self/ns/ipc";
     let ipc = engine.docker(&["exec", "donor", "readlink", "/proc/self/ns/ipc"])?;
     assert_eq!(join("--ipc", read)?, format!("shared\n{ipc}"));
-    assert_eq!(join("--pid", "ps | grep -c 'sleep 600'")?, "2", "grep itself and the donor's");
+    assert_eq!(join("--pid", "ps | grep -c '[s]leep 600$'")?, "1");
     let network = engine.docker(&["exec", "donor", "readlink", "/proc/self/ns/net"])?;
-    let words = ["run", "--rm", "--network", "container:donor", "busybox", "readlink", "/proc/self/ns/net"];
+    let words = [
+        "run",
+        "--rm",
+        "--network",
+        "container:donor",
+        "busybox",
+        "readlink",
+        "/proc/self/ns/net",
+    ];
     assert_eq!(engine.docker(&words)?, network);
     let private = run_rm(&engine, &["--ipc", "container:box", "busybox", "true"])?;
-    assert_fails(&private, 125, "non-shareable IPC (hint: use IpcMode:shareable for the donor container)");
+    assert_fails(
+        &private,
+        125,
+        "non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+    );
     engine.docker(&["stop", "-t", "0", "donor"])?;
     for (mode, kind) in [("--pid", "PID"), ("--ipc", "IPC")] {
         let stopped = run_rm(&engine, &[mode, "container:donor", "busybox", "true"])?;
-        assert_fails(&stopped, 125, &format!("failed to join {kind} namespace: container "));
+        assert_fails(
+            &stopped,
+            125,
+            &format!("failed to join {kind} namespace: container "),
+        );
         assert_fails(&stopped, 125, "is not running");
     }
     Ok(())
 }
 
+/// Flags, and part of the words that they are refused with.
+const SENSELESS: [(&str, &str); 32] = [
+    (
+        "--cpuset-cpus 0-2000000000",
+        "Invalid value 0-2000000000 for cpuset cpus: value of out range, maximum is 8192",
+    ),
+    (
+        "--cpuset-cpus 8000",
+        "Requested CPUs are not available - requested 8000, available: ",
+    ),
+    (
+        "--cpuset-mems 900",
+        "Requested memory nodes are not available - requested 900, available: ",
+    ),
+    (
+        "--cpus 1 --cpu-period 5000",
+        "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+    ),
+    (
+        "--cpu-period 500",
+        "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+    ),
+    (
+        "--cpu-shares -1",
+        "invalid CPU shares (-1): value must be a positive integer",
+    ),
+    (
+        "-m 64m --memory-swap 32m",
+        "Minimum memoryswap limit should be larger than memory limit, see usage",
+    ),
+    (
+        "--oom-score-adj 1001",
+        "Invalid value 1001, range for oom score adj is [-1000, 1000]",
+    ),
+    (
+        "--isolation hyperv",
+        "invalid isolation (hyperv): linux only supports 'default'",
+    ),
+    ("--ipc foo", "invalid IPC mode: foo"),
+    ("--ipc container:nope", "No such container: nope"),
+    ("--pid container:nope", "No such container: nope"),
+    (
+        "--uts host --hostname x",
+        "conflicting options: hostname and the UTS mode",
+    ),
+    (
+        "--hostname aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "is too long (maximum 64 bytes)",
+    ),
+    (
+        "--cap-add foo",
+        "invalid CapAdd: unknown capability: \"CAP_FOO\"",
+    ),
+    (
+        "--security-opt foo=bar",
+        "invalid --security-opt 2: \"foo=bar\"",
+    ),
+    (
+        "--security-opt no-new-privileges=maybe",
+        "invalid --security-opt 2: \"no-new-privileges=maybe\"",
+    ),
+    ("--security-opt apparmor=no-such-profile", "no-such-profile"),
+    (
+        "--device /etc/passwd",
+        "error gathering device information while adding custom device \"/etc/passwd\": not a device node",
+    ),
+    (
+        "--device no.such/device=x",
+        "CDI device injection failed: unresolvable CDI devices no.such/device=x",
+    ),
+    (
+        "--gpus all",
+        "could not select device driver \"\" with capabilities: [[gpu]]",
+    ),
+    ("--runtime foo", "unknown or invalid runtime name: foo"),
+    (
+        "--annotation =b",
+        "invalid Annotations: the empty string is not permitted as an annotation key",
+    ),
+    (
+        "--storage-opt size=1G",
+        "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+    ),
+    ("--storage-opt foo=1", "Unknown option foo"),
+    ("--tmpfs /t:bogus", "invalid tmpfs option \"bogus\""),
+    (
+        "--tmpfs t",
+        "invalid mount path: 't' mount path must be absolute",
+    ),
+    ("-v /etc:/t:ro,rw", "invalid mode: ro,rw"),
+    (
+        "-v /etc:/",
+        "invalid specification: destination can't be '/'",
+    ),
+    (
+        "--mount type=foo,target=/t",
+        "invalid mount config for type \"foo\": mount type unknown",
+    ),
+    (
+        "--mount type=bind,source=/etc,target=/t,bind-propagation=shared",
+        "is not a shared mount",
+    ),
+    ("-v /etc:/t -v /root:/t", "Duplicate mount point: /t"),
+];
+
 #[test]
 fn senseless_values_are_refused_in_dockers_words() -> Result<()> {
     let engine = engine()?;
-    let cases: [(&str, &str); 32] = [
-        ("--cpuset-cpus 0-2000000000", "Invalid value 0-2000000000 for cpuset cpus: value of out range, maximum is 8192"),
-        ("--cpuset-cpus 8000", "Requested CPUs are not available - requested 8000, available: "),
-        ("--cpuset-mems 900", "Requested memory nodes are not available - requested 900, available: "),
-        ("--cpus 1 --cpu-period 5000", "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
-        ("--cpu-period 500", "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
-        ("--cpu-shares -1", "invalid CPU shares (-1): value must be a positive integer"),
-        ("-m 64m --memory-swap 32m", "Minimum memoryswap limit should be larger than memory limit, see usage"),
-        ("--oom-score-adj 1001", "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
-        ("--isolation hyperv", "invalid isolation (hyperv): linux only supports 'default'"),
-        ("--ipc foo", "invalid IPC mode: foo"),
-        ("--ipc container:nope", "No such container: nope"),
-        ("--pid container:nope", "No such container: nope"),
-        ("--uts host --hostname x", "conflicting options: hostname and the UTS mode"),
-        ("--hostname aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "is too long (maximum 64 bytes)"),
-        ("--cap-add foo", "invalid CapAdd: unknown capability: \"CAP_FOO\""),
-        ("--security-opt foo=bar", "invalid --security-opt 2: \"foo=bar\""),
-        ("--security-opt no-new-privileges=maybe", "invalid --security-opt 2: \"no-new-privileges=maybe\""),
-        ("--security-opt apparmor=no-such-profile", "no-such-profile"),
-        ("--device /etc/passwd", "error gathering device information while adding custom device \"/etc/passwd\": not a device node"),
-        ("--device no.such/device=x", "CDI device injection failed: unresolvable CDI devices no.such/device=x"),
-        ("--gpus all", "could not select device driver \"\" with capabilities: [[gpu]]"),
-        ("--runtime foo", "unknown or invalid runtime name: foo"),
-        ("--annotation =b", "invalid Annotations: the empty string is not permitted as an annotation key"),
-        ("--storage-opt size=1G", "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
-        ("--storage-opt foo=1", "Unknown option foo"),
-        ("--tmpfs /t:bogus", "invalid tmpfs option \"bogus\""),
-        ("--tmpfs t", "invalid mount path: 't' mount path must be absolute"),
-        ("-v /etc:/t:ro,rw", "invalid mode: ro,rw"),
-        ("-v /etc:/", "invalid specification: destination can't be '/'"),
-        ("--mount type=foo,target=/t", "invalid mount config for type \"foo\": mount type unknown"),
-        ("--mount type=bind,source=/etc,target=/t,bind-propagation=shared", "is not a shared mount"),
-        ("-v /etc:/t -v /root:/t", "Duplicate mount point: /t"),
-    ];
-    for (flags, message) in cases {
-        let words: Vec<&str> = flags.split_whitespace().chain(["busybox", "true"]).collect();
+    for (flags, message) in SENSELESS {
+        let words: Vec<&str> = flags
+            .split_whitespace()
+            .chain(["busybox", "true"])
+            .collect();
         assert_fails(&run_rm(&engine, &words)?, 125, message);
     }
-    assert!(engine.docker(&["ps", "-aq"])?.is_empty(), "a refused container stayed");
+    assert!(
+        engine.docker(&["ps", "-aq"])?.is_empty(),
+        "a refused container stayed"
+    );
     Ok(())
 }
 
@@ -204,18 +386,42 @@ fn senseless_values_are_refused_in_dockers_words() -> Result<()> {
 fn senseless_requests_are_refused_in_dockers_words() -> Result<()> {
     let engine = engine()?;
     let cases = [
-        (r#""MemorySwappiness":101"#, "Invalid value: 101, valid memory swappiness range is 0-100"),
-        (r#""IOMaximumBandwidth":1"#, "invalid option: QoS maximum bandwidth configuration is not supported on linux"),
-        (r#""IOMaximumIOps":1"#, "invalid option: QoS maximum IOPs configuration is not supported on linux"),
+        (
+            r#""MemorySwappiness":101"#,
+            "Invalid value: 101, valid memory swappiness range is 0-100",
+        ),
+        (
+            r#""IOMaximumBandwidth":1"#,
+            "invalid option: QoS maximum bandwidth configuration is not supported on linux",
+        ),
+        (
+            r#""IOMaximumIOps":1"#,
+            "invalid option: QoS maximum IOPs configuration is not supported on linux",
+        ),
         (r#""ShmSize":-1"#, "SHM size can not be less than 0"),
-        (r#""Ulimits":[{"Name":"foo","Soft":1,"Hard":1}]"#, "invalid ulimit type: foo"),
+        (
+            r#""Ulimits":[{"Name":"foo","Soft":1,"Hard":1}]"#,
+            "invalid ulimit type: foo",
+        ),
         (r#""PidMode":"container:""#, "invalid PID mode: container:"),
         (r#""UTSMode":"foo""#, "invalid UTS mode: foo"),
-        (r#""CgroupnsMode":"foo""#, "invalid cgroup namespace mode: foo"),
-        (r#""NetworkMode":"container:""#, "invalid network mode: invalid container format container:<name|id>"),
-        (r#""Sysctls":{"kernel.core_pattern":"|/x"}"#, "sysctl \"kernel.core_pattern\" is not allowed"),
+        (
+            r#""CgroupnsMode":"foo""#,
+            "invalid cgroup namespace mode: foo",
+        ),
+        (
+            r#""NetworkMode":"container:""#,
+            "invalid network mode: invalid container format container:<name|id>",
+        ),
+        (
+            r#""Sysctls":{"kernel.core_pattern":"|/x"}"#,
+            "sysctl \"kernel.core_pattern\" is not allowed",
+        ),
         (r#""CgroupParent":"a\u0000b""#, "invalid cgroup parent"),
-        (r#""DeviceCgroupRules":["x 1:2 r"]"#, "invalid device cgroup rule format: 'x 1:2 r'"),
+        (
+            r#""DeviceCgroupRules":["x 1:2 r"]"#,
+            "invalid device cgroup rule format: 'x 1:2 r'",
+        ),
         (r#""CpuCount":"x""#, ""),
     ];
     for (fields, message) in cases {
@@ -234,12 +440,21 @@ fn senseless_requests_are_refused_in_dockers_words() -> Result<()> {
 #[test]
 fn warnings_tell_what_does_not_hold() -> Result<()> {
     let engine = engine()?;
-    let label = run_rm(&engine, &["--security-opt", "label=type:x_t", "busybox", "true"])?;
+    let label = run_rm(
+        &engine,
+        &["--security-opt", "label=type:x_t", "busybox", "true"],
+    )?;
     assert!(label.status.success());
-    assert!(text(&label.stderr).contains("SELinux is not enabled"), "{label:?}");
+    assert!(
+        text(&label.stderr).contains("SELinux is not enabled"),
+        "{label:?}"
+    );
     if version_1() {
         let output = run_rm(&engine, &["--oom-kill-disable", "busybox", "true"])?;
-        assert!(text(&output.stderr).contains("no memory limit is set"), "{output:?}");
+        assert!(
+            text(&output.stderr).contains("no memory limit is set"),
+            "{output:?}"
+        );
     }
     Ok(())
 }
@@ -263,19 +478,35 @@ fn devices_come_by_name_from_descriptions_of_root() -> Result<()> {
     fs_err::write(&file, &text)?;
     fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
     let engine = Engine::start_with(EngineOptions {
-        args: vec!["--cdi-spec-dir".to_owned(), folder.path().display().to_string()],
+        args: vec![
+            "--cdi-spec-dir".to_owned(),
+            folder.path().display().to_string(),
+        ],
         ..EngineOptions::default()
     })?;
     load_busybox(&engine)?;
     let words = [
-        "--device", "harbour.example/crane=north", "-e", "SECRET=image", "busybox", "sh", "-c",
+        "--device",
+        "harbour.example/crane=north",
+        "-e",
+        "SECRET=image",
+        "busybox",
+        "sh",
+        "-c",
         "echo $CRANES; echo x >/dev/crane && cat /lib/crane; touch /lib/crane 2>/dev/null || echo kept",
     ];
     assert_eq!(stdout_of(&engine, &words)?, "1\nfrom the hostkept");
     let hook = fs_err::read_to_string(folder.path().join("hook"))?;
-    assert!(!hook.contains("SECRET"), "the hook saw the container's environment: {hook}");
+    assert!(
+        !hook.contains("SECRET"),
+        "the hook saw the container's environment: {hook}"
+    );
     fs_err::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777))?;
     let refused = run_rm(&engine, &words)?;
-    assert_fails(&refused, 125, "unresolvable CDI devices harbour.example/crane=north");
+    assert_fails(
+        &refused,
+        125,
+        "unresolvable CDI devices harbour.example/crane=north",
+    );
     Ok(())
 }

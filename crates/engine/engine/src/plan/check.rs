@@ -132,6 +132,9 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
     if host.cgroup_parent.contains(char::is_control) {
         return refuse(format!("invalid cgroup parent: {:?}", host.cgroup_parent));
     }
+    for rule in host.device_cgroup_rules.iter().flatten() {
+        super::devices::parse_rule(rule)?;
+    }
     if host
         .annotations
         .iter()

@@ -138,7 +138,7 @@ pub(crate) fn rules(
 }
 
 /// `--device-cgroup-rule`: `c 42:* rmw`.
-fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, ApiError> {
+pub(super) fn parse_rule(text: &str) -> Result<LinuxDeviceCgroup, ApiError> {
     let wrong = || ApiError::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let mut words = text.split(' ');
     let (Some(kind), Some(numbers), Some(access), None) =
