@@ -33,6 +33,12 @@ impl PathStat {
         self.mode & Self::SYMLINK != 0
     }
 
+    /// Whether it is a device.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.mode & 1 << 26 != 0
+    }
+
     /// The kernel's mode (`st_mode`) in Go's bits.
     #[must_use]
     pub fn go_mode(mode: u32) -> u32 {

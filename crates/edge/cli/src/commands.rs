@@ -2,7 +2,9 @@
 
 mod attach;
 mod checkpoint;
+mod commit;
 mod containers;
+mod cp;
 mod disk_usage;
 mod events;
 mod exec;
@@ -39,8 +41,10 @@ pub(crate) async fn run(
         Action::CheckpointCreate => checkpoint::create(app, matches).await,
         Action::CheckpointList => checkpoint::list(app, matches).await,
         Action::CheckpointRemove => checkpoint::remove(app, matches).await,
+        Action::Commit => commit::commit(app, matches).await,
         Action::Complete => complete::complete(app, &matches.args).await,
         Action::Completion => complete::script(app, matches),
+        Action::Cp => cp::cp(app, matches).await,
         Action::Create => run::create(app, command, path, matches).await,
         Action::Diff => manage::diff(app, matches).await,
         Action::DiskUsage => disk_usage::show(app, matches).await,

@@ -60,6 +60,14 @@ pub enum ClientError {
         /// the limit
         limit: usize,
     },
+    /// A header of the answer is not there, or not as it should be.
+    #[error("failed to read the header {name} of the engine's answer to `{request}`")]
+    Header {
+        /// method and path
+        request: String,
+        /// its name
+        name: &'static str,
+    },
     /// The engine did not hand over the connection.
     #[error("unable to upgrade to tcp, received {0}")]
     NoUpgrade(u16),
@@ -88,7 +96,9 @@ impl Classify for ClientError {
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::Permission { .. } => ErrorKind::Forbidden,
             Self::Api { status, .. } => ErrorKind::from_http_status(*status),
-            Self::Http { .. } | Self::Json { .. } | Self::NoUpgrade(_) => ErrorKind::Unknown,
+            Self::Http { .. } | Self::Json { .. } | Self::Header { .. } | Self::NoUpgrade(_) => {
+                ErrorKind::Unknown
+            }
             Self::Request(_) => ErrorKind::InvalidParameter,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
         }

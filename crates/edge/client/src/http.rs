@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::{ClientError, Endpoint};
 
@@ -26,6 +26,9 @@ use crate::{ClientError, Endpoint};
 const ANSWER_MAX: usize = 256 << 20;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A body in pieces of any size.
+pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// A client of one engine. Requests that are answered in full share one connection; streams have their own.
 pub struct Client {
@@ -148,6 +151,21 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let stream = tokio_util::io::ReaderStream::with_capacity(reader, 256 << 10);
         let frames = futures_util::StreamExt::map(stream, |chunk| chunk.map(Frame::data));
+        let body = StreamBody::new(frames).boxed_unsync();
+        self.exchange(method, path, Payload::Stream(body, content_type), &[])
+            .await
+    }
+
+    /// Sends pieces as they come. An `Err` breaks the request off.
+    pub async fn upload_pieces(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        mut pieces: Pieces,
+    ) -> Result<Response, ClientError> {
+        let stream = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+        let frames = futures_util::StreamExt::map(stream, |piece| piece.map(Frame::data));
         let body = StreamBody::new(frames).boxed_unsync();
         self.exchange(method, path, Payload::Stream(body, content_type), &[])
             .await

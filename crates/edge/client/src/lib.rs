@@ -5,6 +5,7 @@
 //! are handed out as the raw JSON. It never imports the engine.
 
 mod api;
+mod archive;
 mod endpoint;
 mod error;
 mod http;
@@ -16,7 +17,7 @@ pub mod stdcopy;
 pub use api::{AttachOptions, LogOptions, RemoveOptions, WaitCondition};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
-pub use http::{Client, Hijacked, Options, Response};
+pub use http::{Client, Hijacked, Options, Pieces, Response};
 pub use lines::JsonLines;
 pub use monitor::{Change, Login, Sampling, Top, Update, Warnings, Why};
 pub use query::Query;

@@ -12,7 +12,7 @@ use havre_api_traits::{ApiError, Upload};
 use havre_types::ErrorKind;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -23,6 +23,12 @@ use crate::server::Scope;
 const MAX_JSON: usize = 4 * 1024 * 1024;
 /// How long a JSON body may take.
 const JSON_TIME: Duration = Duration::from_secs(30);
+/// How much is still read of an upload that the engine does not want: a client that is writing would else see a
+/// broken connection and never the reason.
+const UNWANTED: usize = 64 * 1024 * 1024;
+/// How much of that comes before the answer, as in Go's server.
+/// <https://github.com/golang/go/blob/master/src/net/http/server.go> (`maxPostHandlerReadBytes`)
+const BEFORE_ANSWER: usize = 256 * 1024;
 /// Pieces of an archive that wait for the engine.
 const UPLOAD_PIECES: usize = 4;
 
@@ -154,14 +160,20 @@ pub(crate) async fn read_small(body: &mut Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Hands a body to the engine piece by piece. Reading stops when the engine drops its end.
-pub(crate) fn upload(mut body: Incoming, scope: &Scope) -> Upload {
+/// Hands a body to the engine piece by piece. When the engine drops its end, little more is read.
+pub(crate) fn upload(body: Incoming, scope: &Scope) -> Upload {
+    watched_upload(body, scope).0
+}
+
+/// The same, and the moment when all of it, or as much as ever will be before the answer, is read.
+pub(crate) fn watched_upload(mut body: Incoming, scope: &Scope) -> (Upload, oneshot::Receiver<()>) {
     let (pieces, upload) = mpsc::channel(UPLOAD_PIECES);
+    let (settled, settling) = oneshot::channel();
     scope.spawn(async move {
         loop {
             let frame = tokio::select! {
                 frame = body.frame() => frame,
-                () = pieces.closed() => return,
+                () = pieces.closed() => return discard(body, settled).await,
             };
             let piece = match frame {
                 None => return,
@@ -172,10 +184,26 @@ pub(crate) fn upload(mut body: Incoming, scope: &Scope) -> Upload {
                 Some(Err(error)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
             };
             let last = piece.is_err();
-            if pieces.send(piece).await.is_err() || last {
+            if pieces.send(piece).await.is_err() {
+                return discard(body, settled).await;
+            }
+            if last {
                 return;
             }
         }
     });
-    upload
+    (upload, settling)
+}
+
+async fn discard(mut body: Incoming, settled: oneshot::Sender<()>) {
+    let mut settled = Some(settled);
+    let mut read = 0;
+    while read < UNWANTED
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > BEFORE_ANSWER {
+            settled.take();
+        }
+    }
 }

@@ -14,6 +14,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIG
 use hyper::upgrade::{self, OnUpgrade};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 use tracing::{debug, error};
 
 use crate::body::{self, Body};
@@ -89,6 +90,11 @@ impl Call {
     /// The body as an archive, and the call without it.
     pub(crate) fn into_upload(self) -> Upload {
         body::upload(self.body, &self.context.scope)
+    }
+
+    /// As [`Self::into_upload`], with the moment from which an answer does not meet a client that still writes.
+    pub(crate) fn into_watched_upload(self) -> (Upload, oneshot::Receiver<()>) {
+        body::watched_upload(self.body, &self.context.scope)
     }
 
     /// Runs what changes something to its end, whether or not the client stays.

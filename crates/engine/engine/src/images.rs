@@ -343,7 +343,32 @@ fn history(shared: &Shared, image: &Image) -> Vec<ImageHistoryItem> {
         let tags = image.repo_tags();
         newest.tags = (!tags.is_empty()).then_some(tags);
     }
+    name_parents(shared, image, &mut items);
     items
+}
+
+/// The steps at which an image was made that this one is built on have that image's id and tags.
+fn name_parents(shared: &Shared, image: &Image, items: &mut [ImageHistoryItem]) {
+    let mut next = image.record.parent.clone();
+    let mut above = items.len();
+    while let Some(parent) = next.and_then(|id| shared.images.get(&id)) {
+        let steps = parent.config.history.len();
+        // Fewer each time, so that the walk ends.
+        if steps == 0 || steps >= above {
+            return;
+        }
+        above = steps;
+        if let Some(item) = items
+            .len()
+            .checked_sub(steps)
+            .and_then(|at| items.get_mut(at))
+        {
+            item.id = parent.id().to_string();
+            let tags = parent.repo_tags();
+            item.tags = (!tags.is_empty()).then_some(tags);
+        }
+        next = parent.record.parent.clone();
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) fn apply(config: &mut ContainerConfig, texts: &[String]) -> ApiResult
     let all = texts.join("\n").replace("\\\n", "");
     // A new entrypoint resets an inherited command, but not one that was given with it.
     let mut has_command = false;
-    for (number, line) in all.lines().enumerate() {
+    for line in all.lines() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -28,7 +28,6 @@ pub(crate) fn apply(config: &mut ContainerConfig, texts: &[String]) -> ApiResult
         let instruction = Instruction {
             word,
             rest: rest.trim(),
-            line: number + 1,
         };
         instruction.apply(config, &mut has_command)?;
     }
@@ -65,7 +64,6 @@ pub(crate) fn image_config(config: &ContainerConfig) -> ImageRunConfig {
 struct Instruction<'a> {
     word: &'a str,
     rest: &'a str,
-    line: usize,
 }
 
 impl Instruction<'_> {
@@ -120,11 +118,6 @@ impl Instruction<'_> {
         Ok(())
     }
 
-    fn wrong(&self, why: &str) -> ApiError {
-        let line = self.line;
-        ApiError::invalid(format!("dockerfile parse error on line {line}: {why}"))
-    }
-
     /// The JSON form as it is, the shell form through the shell; nothing at all clears.
     fn command(&self, config: &ContainerConfig) -> Vec<String> {
         if let Ok(words) = serde_json::from_str(self.rest) {
@@ -143,15 +136,15 @@ impl Instruction<'_> {
     fn one(&self, config: &ContainerConfig) -> ApiResult<String> {
         let word = self.word.to_ascii_uppercase();
         if self.rest.is_empty() {
-            return Err(self.wrong(&format!("{word} requires exactly one argument")));
+            return Err(wrong(&format!("{word} requires exactly one argument")));
         }
         words::whole(self.rest, Env(config.env.as_deref()))
-            .ok_or_else(|| self.wrong("unexpected end of statement while looking for a quote"))
+            .ok_or_else(|| wrong("unexpected end of statement while looking for a quote"))
     }
 
     fn list(&self, config: &ContainerConfig) -> ApiResult<Vec<String>> {
         words::split(self.rest, Env(config.env.as_deref()))
-            .ok_or_else(|| self.wrong("unexpected end of statement while looking for a quote"))
+            .ok_or_else(|| wrong("unexpected end of statement while looking for a quote"))
     }
 
     /// `a=b c="d e"`, or the old form `a rest`.
@@ -159,11 +152,11 @@ impl Instruction<'_> {
         let word = self.word.to_ascii_uppercase();
         let first = self.rest.split_whitespace().next().unwrap_or_default();
         if first.is_empty() {
-            return Err(self.wrong(&format!("{word} requires at least one argument")));
+            return Err(wrong(&format!("{word} requires at least one argument")));
         }
         if !first.contains('=') {
             let Some((key, value)) = self.rest.split_once(char::is_whitespace) else {
-                return Err(self.wrong(&format!("{word} must have two arguments")));
+                return Err(wrong(&format!("{word} must have two arguments")));
             };
             let value = words::whole(value.trim(), Env(config.env.as_deref()));
             let value = value.unwrap_or_else(|| self.rest.to_owned());
@@ -172,12 +165,12 @@ impl Instruction<'_> {
         let mut pairs = Vec::new();
         for text in self.list(config)? {
             let Some((key, value)) = text.split_once('=') else {
-                return Err(self.wrong(&format!(
+                return Err(wrong(&format!(
                     "Syntax error - can't find = in {text:?}. Must be of the form: name=value"
                 )));
             };
             if key.is_empty() {
-                return Err(self.wrong(&format!("{word} names can not be blank")));
+                return Err(wrong(&format!("{word} names can not be blank")));
             }
             pairs.push((key.to_owned(), value.to_owned()));
         }
@@ -187,14 +180,14 @@ impl Instruction<'_> {
     fn expose(&self, config: &mut ContainerConfig) -> ApiResult<()> {
         let ports = self.list(config)?;
         if ports.is_empty() {
-            return Err(self.wrong("EXPOSE requires at least one argument"));
+            return Err(wrong("EXPOSE requires at least one argument"));
         }
         for text in ports {
-            let invalid = || self.wrong(&format!("invalid containerPort: {text}"));
+            let invalid = || wrong(&format!("Invalid containerPort: {text}"));
             let (range, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
             let protocol = protocol.to_ascii_lowercase();
             if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-                return Err(self.wrong(&format!("invalid proto: {protocol}")));
+                return Err(wrong(&format!("invalid proto: {protocol}")));
             }
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let number = |text: &str| text.parse::<u16>().map_err(|_no_port| invalid());
@@ -214,11 +207,11 @@ impl Instruction<'_> {
             Err(_not_json) => self.list(config)?,
         };
         if paths.is_empty() {
-            return Err(self.wrong("VOLUME requires at least one argument"));
+            return Err(wrong("VOLUME requires at least one argument"));
         }
         for path in paths {
             if path.trim().is_empty() {
-                return Err(self.wrong("VOLUME specified can not be an empty string"));
+                return Err(wrong("VOLUME specified can not be an empty string"));
             }
             let set = config.volumes.get_or_insert_default();
             set.insert(path.trim().to_owned(), Empty {});
@@ -235,16 +228,16 @@ impl Instruction<'_> {
                 .split_once(char::is_whitespace)
                 .unwrap_or((option, ""));
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            self.health_option(&mut health, key, value)?;
+            Self::health_option(&mut health, key, value)?;
             rest = tail.trim_start();
         }
         let (kind, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         let command = command.trim();
         match kind.to_ascii_uppercase().as_str() {
             "NONE" if command.is_empty() => health.test = vec!["NONE".to_owned()],
-            "NONE" => return Err(self.wrong("HEALTHCHECK NONE takes no arguments")),
+            "NONE" => return Err(wrong("HEALTHCHECK NONE takes no arguments")),
             "CMD" if command.is_empty() => {
-                return Err(self.wrong("missing command after HEALTHCHECK CMD"));
+                return Err(wrong("missing command after HEALTHCHECK CMD"));
             }
             "CMD" => {
                 let words = serde_json::from_str::<Vec<String>>(command);
@@ -257,21 +250,21 @@ impl Instruction<'_> {
                     (Err(_), _) => vec!["CMD-SHELL".to_owned(), command.to_owned()],
                 };
             }
-            "" => return Err(self.wrong("HEALTHCHECK requires at least one argument")),
+            "" => return Err(wrong("HEALTHCHECK requires at least one argument")),
             other => {
-                let why = format!("unknown type {other:?} for HEALTHCHECK (try CMD)");
-                return Err(self.wrong(&why));
+                let why = format!("Unknown type {other:?} in HEALTHCHECK (try CMD)");
+                return Err(wrong(&why));
             }
         }
         Ok(health)
     }
 
-    fn health_option(&self, health: &mut HealthConfig, key: &str, value: &str) -> ApiResult<()> {
+    fn health_option(health: &mut HealthConfig, key: &str, value: &str) -> ApiResult<()> {
         let time = || {
             let nanos = duration::parse_go(value);
-            let nanos = nanos.map_err(|err| self.wrong(&err.to_string()))?;
+            let nanos = nanos.map_err(|err| wrong(&err.to_string()))?;
             if nanos != 0 && nanos < 1_000_000 {
-                return Err(self.wrong(&format!("interval {key:?} cannot be less than 1ms")));
+                return Err(wrong(&format!("interval {key:?} cannot be less than 1ms")));
             }
             Ok(nanos)
         };
@@ -282,10 +275,10 @@ impl Instruction<'_> {
             "start-interval" => health.start_interval = time()?,
             "retries" => {
                 let retries = value.parse().ok().filter(|retries| *retries >= 0);
-                let wrong = || self.wrong(&format!("invalid value {value:?} for --retries"));
+                let wrong = || wrong(&format!("invalid value {value:?} for --retries"));
                 health.retries = retries.ok_or_else(wrong)?;
             }
-            other => return Err(self.wrong(&format!("unknown flag: --{other}"))),
+            other => return Err(wrong(&format!("unknown flag: --{other}"))),
         }
         Ok(())
     }
@@ -293,14 +286,20 @@ impl Instruction<'_> {
     fn check_trigger(&self) -> ApiResult<()> {
         let trigger = self.rest.split_whitespace().next().unwrap_or_default();
         match trigger.to_ascii_uppercase().as_str() {
-            "" => Err(self.wrong("ONBUILD requires at least one argument")),
-            "ONBUILD" => Err(self.wrong("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
-            word @ ("MAINTAINER" | "FROM") => {
-                Err(self.wrong(&format!("{word} isn't allowed as an ONBUILD trigger")))
-            }
+            "" => Err(wrong("ONBUILD requires at least one argument")),
+            "ONBUILD" => Err(wrong(
+                "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+            )),
+            word @ ("MAINTAINER" | "FROM") => Err(wrong(&format!(
+                "{word} isn't allowed as an ONBUILD trigger"
+            ))),
             _ => Ok(()),
         }
     }
+}
+
+fn wrong(why: &str) -> ApiError {
+    ApiError::invalid(why)
 }
 
 fn set_env(config: &mut ContainerConfig, key: &str, value: &str) {
@@ -397,30 +396,15 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (line, message) in [
             ("RUN rm -rf /", "RUN is not a valid change command"),
-            (
-                "ENV",
-                "dockerfile parse error on line 1: ENV requires at least one argument",
-            ),
-            (
-                "ENV a",
-                "dockerfile parse error on line 1: ENV must have two arguments",
-            ),
-            (
-                "EXPOSE x",
-                "dockerfile parse error on line 1: invalid containerPort: x",
-            ),
-            (
-                "HEALTHCHECK CMD",
-                "dockerfile parse error on line 1: missing command after HEALTHCHECK CMD",
-            ),
-            (
-                "ONBUILD FROM x",
-                "dockerfile parse error on line 1: FROM isn't allowed as an ONBUILD trigger",
-            ),
+            ("ENV", "ENV requires at least one argument"),
+            ("ENV a", "ENV must have two arguments"),
+            ("EXPOSE x", "Invalid containerPort: x"),
+            ("HEALTHCHECK CMD", "missing command after HEALTHCHECK CMD"),
+            ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
             ("STOPSIGNAL NOPE", "invalid signal: NOPE"),
             (
                 "LABEL a='b",
-                "dockerfile parse error on line 1: unexpected end of statement while looking for a quote",
+                "unexpected end of statement while looking for a quote",
             ),
         ] {
             assert_eq!(applied(&[line]).unwrap_err(), message, "{line}");

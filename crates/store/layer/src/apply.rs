@@ -73,6 +73,8 @@ pub struct ApplyOptions {
     pub existing: Existing,
     /// The owner of everything, whatever the archive says.
     pub owner: Option<(u32, u32)>,
+    /// What the names of all entries begin with, and what they are to begin with.
+    pub rename: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What an archive may do to what its directory held before.
@@ -96,6 +98,7 @@ impl ApplyOptions {
             defer_links: true,
             existing: Existing::Replace,
             owner: None,
+            rename: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl ApplyOptions {
             defer_links: false,
             existing: Existing::Replace,
             owner: None,
+            rename: None,
         }
     }
 
@@ -130,6 +134,7 @@ impl ApplyOptions {
             defer_links: false,
             existing: Existing::Replace,
             owner: None,
+            rename: None,
         }
     }
 }

@@ -122,7 +122,7 @@ pub fn export_diff<W: Write>(
 
 /// Writes the file or directory at `base` in `dir`, with all below it, as it shows through the mounts,
 /// under `name` instead of its own. File systems that the kernel makes up (`/proc`, `/sys`) show as
-/// empty directories. The last part of `name` of anything but a directory must be `base`.
+/// empty directories.
 pub fn export_path<W: Write>(
     dir: BorrowedFd<'_>,
     base: &OsStr,

@@ -41,6 +41,34 @@ pub(super) const COMMANDS: &[Command] = &[
     .container(States::Any)
     .flags(&[CHECKPOINT_DIR]),
     Command::new(
+        Action::Commit,
+        &["container commit", "commit"],
+        "CONTAINER [REPOSITORY[:TAG]]",
+        "Make an image of the changes of a container",
+    )
+    .arity(Arity::Between(1, 2))
+    .container(States::Any)
+    .flags(&[
+        Flag::new("author", Kind::Text, "Who made it (e.g. \"John Hannibal Smith <hannibal@a-team.com>\")").short('a'),
+        Flag::new("change", Kind::Many("list"), "Dockerfile instruction to apply to the image").short('c'),
+        Flag::new("message", Kind::Text, "Comment of the image").short('m'),
+        Flag::new("no-pause", Kind::Bool, "Do not hold the container still meanwhile"),
+        Flag::new("pause", Kind::Bool, "Hold the container still meanwhile").short('p').default("true").hidden(),
+    ]),
+    Command::new(
+        Action::Cp,
+        &["container cp", "cp"],
+        "CONTAINER:SRC_PATH DEST_PATH|-, or SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files between a container and this machine",
+    )
+    .arity(Arity::Exactly(2))
+    .more("As the source `-` is a tar archive on the standard input, unpacked into a directory of the container; as the\ndestination it is the standard output, for an archive of what is copied.")
+    .flags(&[
+        Flag::new("archive", Kind::Bool, "Give everything to the container's user").short('a'),
+        Flag::new("follow-link", Kind::Bool, "Copy what a symbolic link as the source leads to").short('L'),
+        Flag::new("quiet", Kind::Bool, "Do not show progress; so it is without a terminal").short('q'),
+    ]),
+    Command::new(
         Action::Diff,
         &["container diff", "diff"],
         "CONTAINER",

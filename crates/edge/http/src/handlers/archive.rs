@@ -1,6 +1,7 @@
 //! Files of containers: changes, export, copies, commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use havre_engine_types::{IdResponse, PathStat};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::call::Call;
@@ -17,6 +19,8 @@ use crate::reply::{self, Reply};
 
 /// Carries the stat of a path as JSON in base64.
 const PATH_STAT: &str = "x-docker-container-path-stat";
+/// How long an answer waits for a client that is still writing.
+const SETTLE: Duration = Duration::from_millis(500);
 const TAR: &str = "application/x-tar";
 const OCTETS: &str = "application/octet-stream";
 
@@ -59,9 +63,11 @@ pub(super) async fn put(call: Call) -> Reply {
     };
     let (id, path) = (call.name.clone(), path(&call)?.to_owned());
     let (archive, context) = (Arc::clone(&call.api().archive), Arc::clone(&call.context));
-    let upload = call.into_upload();
+    let (upload, settling) = call.into_watched_upload();
     let work = async move { archive.extract(&id, &path, options, upload).await };
     let done = context.scope.finish(work).await;
+    // The end of the sender is the signal, too; a client that stalls does not hold the answer up.
+    timeout(SETTLE, settling).await.ok();
     done.unwrap_or_else(|| Err(ApiError::internal("the request handler failed")))?;
     reply::status(StatusCode::OK)
 }

@@ -72,6 +72,12 @@ impl<'a> Unpacker<'a> {
             if let Some((uid, gid)) = self.options.owner {
                 (entry.uid, entry.gid) = (uid.into(), gid.into());
             }
+            if let Some((old, new)) = &self.options.rename {
+                rename(&mut entry.path, old, new);
+                if let Kind::HardLink { target } = &mut entry.kind {
+                    rename(target, old, new);
+                }
+            }
             self.entry(&entry, reader)?;
         }
         Ok(())
@@ -325,6 +331,15 @@ impl<'a> Unpacker<'a> {
         while !path.as_os_str().is_empty() && self.own.insert(path.to_owned()) {
             path = path.parent().unwrap_or(Path::new(""));
         }
+    }
+}
+
+/// Only whole components are replaced.
+fn rename(path: &mut Vec<u8>, old: &[u8], new: &[u8]) {
+    if let Some(rest) = path.strip_prefix(old)
+        && (rest.is_empty() || rest.starts_with(b"/"))
+    {
+        *path = [new, rest].concat();
     }
 }
 

@@ -95,9 +95,20 @@ impl<'a, W: Write> Sink<'a, W> {
         dir: BorrowedFd<'_>,
         stat: &Stat,
     ) -> Result<(), ExportError> {
-        let Some(name) = path.file_name() else {
-            return Ok(());
-        };
+        match path.file_name() {
+            Some(name) => self.named(path, dir, name, stat),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Sink::other`], of something that the archive calls otherwise.
+    pub(super) fn named(
+        &mut self,
+        path: &Path,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: &Stat,
+    ) -> Result<(), ExportError> {
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(target) = self.links.get(&inode).cloned() {

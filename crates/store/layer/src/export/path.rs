@@ -50,7 +50,7 @@ pub(super) fn write<W: Write>(
     let failed = |errno: Errno| read_error(name, errno.into());
     let stat = statat(dir, base, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return sink.other(name, dir, &stat);
+        return sink.named(name, dir, base, &stat);
     }
     let top = open_dir(dir, base).map_err(|source| read_error(name, source))?;
     let mut frames = vec![enter(top, name, None, sink)?.0];
