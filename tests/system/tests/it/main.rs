@@ -23,6 +23,8 @@ mod havre;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod init;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod logs;

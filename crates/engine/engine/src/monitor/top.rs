@@ -63,11 +63,18 @@ fn table(request: &Request, facts: &Facts, mut found: Vec<Process>) -> TopRespon
                 .unwrap_or(std::cmp::Ordering::Equal)
         });
     }
+    let last = request.columns.len().saturating_sub(1);
     let row = |process: &Process| -> Vec<String> {
-        let columns = request.columns.iter();
-        columns
-            .map(|column| (column.show)(process, facts))
-            .collect()
+        let columns = request.columns.iter().enumerate();
+        let text = columns.map(|(index, column)| {
+            let text = (column.show)(process, facts);
+            if column.is_name && index < last {
+                columns::cut(text)
+            } else {
+                text
+            }
+        });
+        text.collect()
     };
     TopResponse {
         processes: found.iter().map(row).collect(),

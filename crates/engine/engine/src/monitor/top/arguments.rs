@@ -7,6 +7,8 @@ use super::columns::{self, Show};
 pub(super) struct Column {
     pub title: String,
     pub show: Show,
+    /// Long names are cut, unless it is the last column.
+    pub is_name: bool,
 }
 
 /// One key of the order.
@@ -227,6 +229,7 @@ fn ready_made(names: &str) -> Vec<Column> {
         Some(Column {
             title: title.unwrap_or(usual).to_owned(),
             show,
+            is_name: columns::is_name(name),
         })
     });
     named.collect()
@@ -248,6 +251,7 @@ fn own_column(text: &str) -> Result<Column, String> {
     Ok(Column {
         title: title.unwrap_or(usual).to_owned(),
         show,
+        is_name: columns::is_name(name),
     })
 }
 

@@ -6,7 +6,7 @@ use super::process::{Facts, Process};
 /// What a column shows of a process.
 pub(super) type Show = fn(&Process, &Facts) -> String;
 
-/// Docker's table has no place for more of a name; `ps` shows a plus for what it cut off.
+/// A column between others has no place for more of a name; `ps` shows a plus for what it cuts off.
 const NAME_WIDTH: usize = 8;
 /// The formats with many columns show so much of the kernel function.
 const SHORT_WCHAN: usize = 6;
@@ -59,9 +59,9 @@ const TABLE: &[Row] = &[
     ("pmem", "%MEM", |p, f| memory(p, f)),
     ("vsz", "VSZ", |p, _| (p.vsize / KIB).to_string()),
     ("vsize", "VSZ", |p, _| (p.vsize / KIB).to_string()),
-    ("rss", "RSS", |p, f| (p.rss * f.page / KIB).to_string()),
-    ("rssize", "RSS", |p, f| (p.rss * f.page / KIB).to_string()),
-    ("rsz", "RSZ", |p, f| (p.rss * f.page / KIB).to_string()),
+    ("rss", "RSS", |p, _| p.rss.to_string()),
+    ("rssize", "RSS", |p, _| p.rss.to_string()),
+    ("rsz", "RSZ", |p, _| p.rss.to_string()),
     ("sz", "SZ", |p, f| (p.vsize / f.page).to_string()),
     ("tname", "TTY", |p, _| p.terminal()),
     ("tty", "TT", |p, _| p.terminal()),
@@ -128,14 +128,21 @@ pub(super) fn find(name: &str) -> Option<Row> {
 }
 
 fn name(name: Option<&String>, id: u32) -> String {
-    match name {
-        Some(name) if name.chars().count() > NAME_WIDTH => {
-            let cut: String = name.chars().take(NAME_WIDTH - 1).collect();
-            format!("{cut}+")
-        }
-        Some(name) => name.clone(),
-        None => id.to_string(),
+    name.cloned().unwrap_or_else(|| id.to_string())
+}
+
+/// Whether a column shows names of users or groups.
+pub(super) fn is_name(column: &str) -> bool {
+    column == "uname" || column.ends_with("user") || column.ends_with("group")
+}
+
+/// A name as a column shows it that is not the last one.
+pub(super) fn cut(name: String) -> String {
+    if name.chars().count() <= NAME_WIDTH {
+        return name;
     }
+    let kept: String = name.chars().take(NAME_WIDTH - 1).collect();
+    format!("{kept}+")
 }
 
 fn defunct(process: &Process, text: &str) -> String {
@@ -176,7 +183,7 @@ fn cpu(process: &Process, facts: &Facts) -> String {
 }
 
 fn memory(process: &Process, facts: &Facts) -> String {
-    let permille = (process.rss * facts.page * 1000)
+    let permille = (process.rss * KIB * 1000)
         .checked_div(facts.memory)
         .unwrap_or(0)
         .min(999);

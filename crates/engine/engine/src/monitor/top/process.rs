@@ -45,7 +45,7 @@ pub(super) struct Process {
     /// When it began, in ticks since the boot.
     pub start: u64,
     pub vsize: u64,
-    /// In pages.
+    /// In KiB.
     pub rss: u64,
     pub processor: u64,
     pub euid: u32,
@@ -104,7 +104,6 @@ impl Process {
             threads: unsigned(20)?,
             start: unsigned(22)?,
             vsize: unsigned(23)?,
-            rss: unsigned(24)?,
             processor: unsigned(39)?,
             ..Self::default()
         })
@@ -118,6 +117,8 @@ impl Process {
                 "Uid" => (self.ruid, self.euid) = (next(), next()),
                 "Gid" => (self.rgid, self.egid) = (next(), next()),
                 "VmLck" => self.locked = next().into(),
+                // That of `stat` lags behind.
+                "VmRSS" => self.rss = next().into(),
                 _ => {}
             }
         }
@@ -355,7 +356,7 @@ pub(super) mod samples {
         let old = "17 (a (b) c) S 1 17 17 34817 17 4194560 500 0 2 0 12345 655 0 0 20 0 3 0 1000 12288000 25600 1 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0";
         let new = "18 (sh) R 17 17 17 0 -1 4194304 5 0 0 0 990 0 0 0 30 10 1 0 9999000 4096 1 1 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0";
         let dead = "19 (gone) Z 17 17 17 0 -1 4194308 5 0 0 0 0 0 0 0 20 0 1 0 9000000 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0";
-        let status = "Name:\tx\nUid:\t1000\t998\t998\t998\nGid:\t4\t4\t4\t4\nVmLck:\t 8 kB\n";
+        let status = "Name:\tx\nUid:\t1000\t998\t998\t998\nGid:\t4\t4\t4\t4\nVmLck:\t 8 kB\nVmRSS:\t102400 kB\n";
         let mut all: Vec<Process> = [(17, old), (18, new), (19, dead)]
             .into_iter()
             .map(|(pid, line)| Process::parse(pid, line).unwrap())

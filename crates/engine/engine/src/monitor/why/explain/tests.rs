@@ -3,6 +3,7 @@
 use havre_engine_types::{Health, HealthcheckResult};
 use havre_types::Timestamp;
 
+use super::super::program::Kind;
 use super::*;
 
 fn exited(code: i64) -> State {
