@@ -2,16 +2,15 @@
 //! helper's work, on two open files; rotations may go on meanwhile.
 
 use std::io::{self, BufReader, Read as _};
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
 use flate2::bufread::GzDecoder;
 use fs_err::File;
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::error::LogError;
-use crate::files::{FileId, MAX_FILES, compressed, identity, numbered, open_read};
+use crate::files::{FileId, MAX_FILES, Stamp, compressed, identity, numbered, open_read};
 
 /// Marks the comment in which a compressed file names the one that it was made from.
 const MARK: &str = "havre ";
@@ -126,8 +125,14 @@ fn create_new(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Fails when one cannot be read or the other not be written.
 pub fn compress(input: &File, output: &File) -> io::Result<()> {
-    let stat = fstat(input.as_fd())?;
-    let comment = format!("{MARK}{} {}", stat.st_dev, stat.st_ino);
+    let Stamp {
+        device,
+        inode,
+        size,
+        secs,
+        nanos,
+    } = Stamp::of(input)?;
+    let comment = format!("{MARK}{device} {inode} {size} {secs} {nanos}");
     let mut encoder = GzBuilder::new()
         .comment(comment)
         .write(output, flate2::Compression::fast());
@@ -142,9 +147,9 @@ pub fn compress(input: &File, output: &File) -> io::Result<()> {
 /// A compressed file on its way to be read.
 pub(crate) type Unpacking = GzDecoder<BufReader<File>>;
 
-/// Opens a compressed file; its identity is that of its original.
-pub(crate) fn unpack(file: File) -> io::Result<(FileId, Unpacking)> {
-    let own = identity(&file)?;
+/// Opens a compressed file and says what its original was.
+pub(crate) fn unpack(file: File) -> io::Result<(Stamp, Unpacking)> {
+    let own = Stamp::of(&file)?;
     let mut decoder = GzDecoder::new(BufReader::with_capacity(32 << 10, file));
     // The header is read with the first bytes.
     let nothing = decoder.read(&mut [])?;
@@ -153,8 +158,15 @@ pub(crate) fn unpack(file: File) -> io::Result<(FileId, Unpacking)> {
     Ok((comment.and_then(original).unwrap_or(own), decoder))
 }
 
-fn original(comment: &[u8]) -> Option<FileId> {
+fn original(comment: &[u8]) -> Option<Stamp> {
     let text = str::from_utf8(comment).ok()?.strip_prefix(MARK)?;
-    let (device, inode) = text.split_once(' ')?;
-    Some((device.parse().ok()?, inode.parse().ok()?))
+    let mut numbers = text.split(' ');
+    let stamp = Stamp {
+        device: numbers.next()?.parse().ok()?,
+        inode: numbers.next()?.parse().ok()?,
+        size: numbers.next()?.parse().ok()?,
+        secs: numbers.next()?.parse().ok()?,
+        nanos: numbers.next()?.parse().ok()?,
+    };
+    numbers.next().is_none().then_some(stamp)
 }

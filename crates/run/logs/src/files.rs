@@ -22,12 +22,51 @@ const HOLES: u32 = 8;
 pub(crate) enum Input {
     /// As it was written: any place of it can be read.
     Plain(File),
-    /// Compressed: only from its beginning.
-    Packed(Box<Unpacking>),
+    /// Compressed, with what the original was: only from its beginning.
+    Packed(Stamp, Box<Unpacking>),
 }
 
 /// Identity of a file while somebody holds it open.
 pub(crate) type FileId = (u64, u64);
+
+/// What a file is while nobody writes to it. The number of an inode comes back as soon as a compressed original is
+/// removed; its size and time do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: i64,
+    pub(crate) secs: i64,
+    pub(crate) nanos: i64,
+}
+
+impl Stamp {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let stat = fstat(file.as_fd())?;
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            secs: stat.st_mtime,
+            nanos: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        })
+    }
+}
+
+impl Input {
+    /// Whether both are the same part of the log, in whatever form.
+    pub(crate) fn is_same(&self, other: &Self) -> io::Result<bool> {
+        let stamp = |input: &Self| match input {
+            Self::Plain(file) => Stamp::of(file),
+            Self::Packed(stamp, _) => Ok(*stamp),
+        };
+        match (self, other) {
+            // Both are open, so that neither number can belong to another file.
+            (Self::Plain(one), Self::Plain(two)) => Ok(identity(one)? == identity(two)?),
+            _ => Ok(stamp(self)? == stamp(other)?),
+        }
+    }
+}
 
 /// The name of rotated file `number`; 0 is the current one.
 pub(crate) fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -144,11 +183,15 @@ pub fn remove_all(path: &Path) -> Result<(), LogError> {
 ///
 /// A rotation may run meanwhile. It moves files only to higher numbers, and this looks at the lower ones first: a file
 /// may be met twice or leave a hole, but none is passed over.
-pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, Input)>, LogError> {
-    let mut found: Vec<(FileId, Input)> = Vec::new();
+pub(crate) fn newer(path: &Path, last: Option<&Input>) -> Result<Vec<Input>, LogError> {
+    let failed = |source| LogError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut found: Vec<Input> = Vec::new();
     let mut missing = 0;
     for number in 0..MAX_FILES {
-        let Some((id, input)) = open_numbered(path, number)? else {
+        let Some(input) = open_numbered(path, number)? else {
             missing += 1;
             if missing > HOLES {
                 break;
@@ -156,12 +199,18 @@ pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, In
             continue;
         };
         missing = 0;
-        if Some(id) == last {
+        if let Some(last) = last
+            && input.is_same(last).map_err(failed)?
+        {
             break;
         }
-        // What is in `found` is open, so that its number is taken by no other file.
-        if found.iter().all(|(known, _)| *known != id) {
-            found.push((id, input));
+        // Met a second time one number up, or meanwhile compressed.
+        let mut known = false;
+        for other in &found {
+            known = known || input.is_same(other).map_err(failed)?;
+        }
+        if !known {
+            found.push(input);
         }
     }
     found.reverse();
@@ -169,20 +218,14 @@ pub(crate) fn newer(path: &Path, last: Option<FileId>) -> Result<Vec<(FileId, In
 }
 
 /// Opens rotated file `number`, as it is or compressed.
-fn open_numbered(path: &Path, number: u32) -> Result<Option<(FileId, Input)>, LogError> {
+fn open_numbered(path: &Path, number: u32) -> Result<Option<Input>, LogError> {
     let found = |result| match result {
         Ok(file) => Ok(Some(file)),
         Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
-    let name = numbered(path, number);
-    let failed = |source| LogError::Read {
-        path: name.clone(),
-        source,
-    };
-    if let Some(file) = found(open_read(&name))? {
-        let id = identity(&file).map_err(failed)?;
-        return Ok(Some((id, Input::Plain(file))));
+    if let Some(file) = found(open_read(&numbered(path, number)))? {
+        return Ok(Some(Input::Plain(file)));
     }
     if number == 0 {
         return Ok(None);
@@ -191,7 +234,7 @@ fn open_numbered(path: &Path, number: u32) -> Result<Option<(FileId, Input)>, Lo
         return Ok(None);
     };
     match compress::unpack(file) {
-        Ok((id, unpacking)) => Ok(Some((id, Input::Packed(Box::new(unpacking))))),
+        Ok((stamp, unpacking)) => Ok(Some(Input::Packed(stamp, Box::new(unpacking)))),
         // Damaged at its very beginning: nothing of it can be read.
         Err(_) => Ok(None),
     }

@@ -15,7 +15,7 @@ use havre_types::Timestamp;
 use self::source::{Line, Source};
 use self::watch::Watch;
 use crate::error::LogError;
-use crate::files;
+use crate::files::{self, Input};
 use crate::record::Entry;
 use crate::writer::Format;
 
@@ -157,23 +157,26 @@ impl Reader {
         if !self.options.follow {
             return Ok(false);
         }
-        let last = self.files.back().map(|source| source.id);
+        let last = self.files.back().map(Source::input);
         match files::open_read(&self.path) {
-            Ok(current) if files::identity(&current).ok() == last => return Ok(false),
-            Ok(_) => {}
+            Ok(current) => {
+                let current = Input::Plain(current);
+                if last.is_some_and(|last| current.is_same(last).unwrap_or(false)) {
+                    return Ok(false);
+                }
+            }
             // Between the two steps of a rotation, or before the first start.
             Err(LogError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(false);
             }
             Err(error) => return Err(error),
         }
-        // A file that we hold open keeps its number, so equality is identity. When ours has been removed already,
-        // all that is left is newer.
+        // When ours has been removed already, all that is left is newer.
         let newer = files::newer(&self.path, last)?;
         let before = self.files.len();
         let sources = newer.into_iter();
         self.files
-            .extend(sources.map(|(id, input)| Source::new(id, input, self.options.format)));
+            .extend(sources.map(|input| Source::new(input, self.options.format)));
         Ok(self.files.len() > before)
     }
 }

@@ -16,11 +16,17 @@ pub(crate) const SLICE: Duration = Duration::from_secs(1);
 pub(crate) struct Patience {
     shim: Arc<OwnedFd>,
     until: Option<Instant>,
+    last: Duration,
 }
 
 impl Patience {
-    pub(crate) const fn new(shim: Arc<OwnedFd>) -> Self {
-        Self { shim, until: None }
+    /// `last` is what is left once the shim has gone.
+    pub(crate) const fn new(shim: Arc<OwnedFd>, last: Duration) -> Self {
+        Self {
+            shim,
+            until: None,
+            last,
+        }
     }
 
     /// Whether it is worth trying once more.
@@ -37,7 +43,7 @@ impl Patience {
             let left = end.saturating_duration_since(Instant::now());
             match poll(&mut fds, Some(&timespec(left))) {
                 Ok(0) => return true,
-                Ok(_) => self.until = Some(Instant::now() + LAST),
+                Ok(_) => self.until = Some(Instant::now() + self.last),
                 Err(_) => {}
             }
         }

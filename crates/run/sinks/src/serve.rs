@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use havre_logs::{Found, Sink, find_frame};
 use rustix::io::{Errno, pread, read, write};
 
 use crate::deliver::{Deliver, Opened, Record, open};
 use crate::error::{SinkError, StartError};
-use crate::patience::Patience;
+use crate::patience::{LAST, Patience};
 use crate::queue::Queue;
 
 const CHUNK: usize = 64 << 10;
@@ -51,7 +52,9 @@ pub fn serve(shim: OwnedFd, rest: OwnedFd) -> Result<(), SinkError> {
         start: 0,
         run: hex(&id),
     };
-    let lost = deliver_all(opened, records, &Patience::new(shim));
+    // dockerd does not wait for an asynchronous driver at the end of a container.
+    let last = opened.queue.map_or(LAST, |_| Duration::ZERO);
+    let lost = deliver_all(opened, records, &Patience::new(shim, last));
     if lost > 0 {
         let text = format!("havre-log: {lost} records were not delivered\n");
         if write(rustix::stdio::stderr(), text.as_bytes()).is_err() {

@@ -7,7 +7,7 @@ use memchr::memchr;
 use rustix::fs::fstat;
 use rustix::io::pread;
 
-use crate::files::{FileId, Input};
+use crate::files::Input;
 use crate::local::{FRAME_LIMIT, Found, find_frame};
 use crate::record::{self, Entry};
 use crate::writer::Format;
@@ -20,7 +20,6 @@ pub(super) const RECORD_LIMIT: usize = FRAME_LIMIT;
 /// One file and what has been read of it.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) id: FileId,
     input: Input,
     format: Format,
     /// Where `buffer` ends in the file.
@@ -51,9 +50,8 @@ enum Step {
 }
 
 impl Source {
-    pub(super) const fn new(id: FileId, input: Input, format: Format) -> Self {
+    pub(super) const fn new(input: Input, format: Format) -> Self {
         Self {
-            id,
             input,
             format,
             offset: 0,
@@ -63,6 +61,10 @@ impl Source {
             overlong: false,
             complete: false,
         }
+    }
+
+    pub(super) const fn input(&self) -> &Input {
+        &self.input
     }
 
     /// Begins at a place of a file that is not compressed.
@@ -171,7 +173,7 @@ impl Source {
         let outcome = match &mut self.input {
             Input::Plain(file) => pread(file.as_fd(), free, self.offset).map_err(io::Error::from),
             // What a damaged file still gives has been given.
-            Input::Packed(unpacking) => Ok(unpacking.read(free).unwrap_or(0)),
+            Input::Packed(_, unpacking) => Ok(unpacking.read(free).unwrap_or(0)),
         };
         let count = *outcome.as_ref().unwrap_or(&0);
         self.buffer.truncate(known + count);

@@ -14,7 +14,7 @@ use rustix::io::pread;
 use super::ReadOptions;
 use super::source::{CHUNK, Line, RECORD_LIMIT, Source};
 use crate::compress::{Unpacking, unpack};
-use crate::files::{FileId, Input};
+use crate::files::Input;
 use crate::local::{LENGTH, frame_length};
 use crate::record;
 use crate::writer::Format;
@@ -23,14 +23,11 @@ use crate::writer::Format;
 const SMALL: u64 = 64 << 10;
 
 /// Places the reader. `chain` is oldest first.
-pub(super) fn from(
-    mut chain: Vec<(FileId, Input)>,
-    options: &ReadOptions,
-) -> io::Result<VecDeque<Source>> {
+pub(super) fn from(mut chain: Vec<Input>, options: &ReadOptions) -> io::Result<VecDeque<Source>> {
     let mut wanted = options.tail;
     let mut found = VecDeque::new();
-    while let Some((id, input)) = chain.pop() {
-        let (source, reached) = place(id, input, options, &mut wanted)?;
+    while let Some(input) = chain.pop() {
+        let (source, reached) = place(input, options, &mut wanted)?;
         found.push_front(source);
         if reached {
             break;
@@ -42,7 +39,6 @@ pub(super) fn from(
 /// Where reading begins in one file, and whether nothing older is asked for. `wanted` is lowered by the records that the
 /// file holds.
 fn place(
-    id: FileId,
     input: Input,
     options: &ReadOptions,
     wanted: &mut Option<u64>,
@@ -50,14 +46,14 @@ fn place(
     let format = options.format;
     let file = match input {
         Input::Plain(file) => file,
-        Input::Packed(unpacking) => return place_packed(id, *unpacking, options, wanted),
+        Input::Packed(_, unpacking) => return place_packed(*unpacking, options, wanted),
     };
     let size = size(&file)?;
     let tail = match wanted {
         None => Some(0),
         Some(count) => match format {
             Format::Json => last_lines(&file, size, count)?,
-            Format::Local => last_frames(id, &file, size, count)?,
+            Format::Local => last_frames(&file, size, count)?,
         },
     };
     let (time, older) = match (options.since, format) {
@@ -67,17 +63,16 @@ fn place(
             // Records that are older than one that is too old are too old as well.
             (first, first == 0)
         }
-        (Some(since), Format::Local) => (0, begins_since(id, &file, since)?),
+        (Some(since), Format::Local) => (0, begins_since(&file, since)?),
     };
     let offset = tail.unwrap_or(0).max(time);
     let enough = tail.is_some() && wanted.is_some();
-    let source = Source::new(id, Input::Plain(file), format).at(offset);
+    let source = Source::new(Input::Plain(file), format).at(offset);
     Ok((source, enough || !older))
 }
 
 /// A compressed file is read once to count its records, if they have to be counted.
 fn place_packed(
-    id: FileId,
     unpacking: Unpacking,
     options: &ReadOptions,
     wanted: &mut Option<u64>,
@@ -86,9 +81,9 @@ fn place_packed(
     let again = |file: &File| -> io::Result<Source> {
         let mut copy = file.try_clone()?;
         copy.rewind()?;
-        let (_, unpacking) = unpack(copy)?;
-        let input = Input::Packed(Box::new(unpacking));
-        Ok(Source::new(id, input, options.format))
+        let (stamp, unpacking) = unpack(copy)?;
+        let input = Input::Packed(stamp, Box::new(unpacking));
+        Ok(Source::new(input, options.format))
     };
     let mut reached = false;
     if let Some(since) = options.since {
@@ -116,13 +111,13 @@ fn count_records(mut source: Source) -> io::Result<u64> {
 }
 
 /// Whether the first record is from `since` or later, so that older files may hold others of that time.
-fn begins_since(id: FileId, file: &File, since: Timestamp) -> io::Result<bool> {
-    let mut source = Source::new(id, Input::Plain(file.try_clone()?), Format::Local);
+fn begins_since(file: &File, since: Timestamp) -> io::Result<bool> {
+    let mut source = Source::new(Input::Plain(file.try_clone()?), Format::Local);
     Ok(!matches!(source.next_record()?, Line::Record(Some(entry)) if entry.timestamp < since))
 }
 
 /// As [`last_lines`], by the lengths behind the records; a damaged file is read from its beginning.
-fn last_frames(id: FileId, file: &File, size: u64, count: &mut u64) -> io::Result<Option<u64>> {
+fn last_frames(file: &File, size: u64, count: &mut u64) -> io::Result<Option<u64>> {
     let mut end = size;
     let mut found = 0;
     while end > 0 {
@@ -130,7 +125,7 @@ fn last_frames(id: FileId, file: &File, size: u64, count: &mut u64) -> io::Resul
             return Ok(Some(end));
         }
         let Some(begin) = frame_before(file, end)? else {
-            return last_frames_forwards(id, file, count);
+            return last_frames_forwards(file, count);
         };
         found += 1;
         end = begin;
@@ -161,10 +156,10 @@ fn frame_before(file: &File, end: u64) -> io::Result<Option<u64>> {
     Ok((head == length).then_some(begin))
 }
 
-fn last_frames_forwards(id: FileId, file: &File, count: &mut u64) -> io::Result<Option<u64>> {
+fn last_frames_forwards(file: &File, count: &mut u64) -> io::Result<Option<u64>> {
     let all = |file: &File| -> io::Result<Source> {
         let input = Input::Plain(file.try_clone()?);
-        Ok(Source::new(id, input, Format::Local))
+        Ok(Source::new(input, Format::Local))
     };
     let held = count_records(all(file)?)?;
     let Some(before) = held.checked_sub(*count) else {

@@ -384,7 +384,7 @@ fn a_start_fails_when_its_server_is_not_there() -> Result<()> {
     let output = run(&engine, "tls", &flags, "true")?;
     assert_fails(
         &output,
-        125,
+        127,
         "could not read CA certificate \"/nope\": open /nope: no such file or directory",
     );
     Ok(())
@@ -522,8 +522,8 @@ fn a_server_that_comes_back_gets_everything() -> Result<()> {
     for line in lines(500) {
         ensure!(seen.contains(&format!(": {line}\n")), "{line}");
     }
-    attached.wait()?;
     engine.docker(&["rm", "-f", "box"])?;
+    attached.wait()?;
     Ok(())
 }
 
