@@ -128,7 +128,7 @@ pub(crate) fn devices(host: &HostConfig, cdi: &[PathBuf]) -> ApiResult<Devices> 
 }
 
 /// The numbers of the devices whose I/O is limited.
-fn numbers(host: &HostConfig) -> ApiResult<Numbers> {
+pub(crate) fn numbers(host: &HostConfig) -> ApiResult<Numbers> {
     let rates = [
         &host.blkio_device_read_bps,
         &host.blkio_device_write_bps,

@@ -34,7 +34,9 @@ pub(crate) use files::Dns;
 pub(crate) use merge::merge;
 pub(crate) use mounts::Kind as MountKind;
 pub(crate) use namespaces::{Joined, Mode, Modes, no_network};
-pub(crate) use resources::{check as check_limits, resources as limits, settle as settle_limits};
+pub(crate) use resources::{
+    check as check_limits, device_io, resources as limits, settle as settle_limits,
+};
 pub(crate) use seccomp::Filters;
 pub(crate) use sysctl::DEFAULTS as DEFAULT_SYSCTLS;
 pub(crate) use union::{MAX_ACCOUNT_FILE, layers_of, read_file, read_head};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use havre_shim_proto::task::TaskStatus;
 use havre_types::{ContainerId, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::container::{Beginning, Exit, KIND, Record, spawn_actor};
+use crate::container::{Beginning, Exit, Fixed, KIND, Record, spawn_actor};
 use crate::engine::{OpenError, Shared};
 use crate::exec::Exec;
 use crate::shim::Shim;
@@ -70,7 +70,20 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
             "records of containers were damaged: what none names is kept and goes on running"
         );
     }
-    let swept = tokio::task::spawn_blocking(move || sweep(&kept, &known, &live, lost)).await;
+    let ended = found
+        .iter()
+        .filter(|(record, _)| !live.contains(&record.fixed.id));
+    let elsewhere: Vec<PathBuf> = ended
+        .filter(|(record, _)| !record.fixed.host_config.cgroup_parent.is_empty())
+        .map(|(record, _)| group_of(shared, &record.fixed))
+        .collect();
+    let swept = tokio::task::spawn_blocking(move || {
+        for group in elsewhere {
+            sweep_group(&group);
+        }
+        sweep(&kept, &known, &live, lost);
+    })
+    .await;
     if let Err(err) = swept {
         tracing::error!(error = %err, "sweep failed");
     }
@@ -295,7 +308,11 @@ fn sweep(shared: &Shared, known: &BTreeSet<String>, live: &BTreeSet<ContainerId>
     for id in orphans {
         tracing::info!(container = %id, "what was left of a container is removed");
         // Its record went first; the engine died before it could end the shim.
-        crate::shim::kill_left(&id, &shared.places.bundle(&id));
+        let bundle = shared.places.bundle(&id);
+        crate::shim::kill_left(&id, &bundle);
+        if let Some(group) = written_group(&bundle) {
+            sweep_group(&group);
+        }
         if let Err(err) = remove_files(shared, &id) {
             tracing::warn!(container = %id, error = %err, "left-over files cannot be removed");
         }
@@ -320,27 +337,42 @@ fn sweep_cgroups(shared: &Shared, is_left: impl Fn(&ContainerId) -> bool) {
         left.extend(names.filter_map(|name| ContainerId::parse(&name).ok()));
     }
     for id in left.iter().filter(|id| is_left(id)) {
-        sweep_cgroup(&host, &parent, id);
+        sweep_group(&parent.join(id.as_str()));
     }
 }
 
-fn sweep_cgroup(host: &Host, parent: &Path, id: &ContainerId) {
-    let Ok(cgroup) = Cgroup::open(host, &parent.join(id.as_str())) else {
+/// Ends what runs in one group and removes it.
+fn sweep_group(path: &Path) {
+    let host = match Host::detect() {
+        Ok(host) => host,
+        Err(err) => {
+            tracing::warn!(error = %err, "cgroups cannot be found");
+            return;
+        }
+    };
+    let Ok(cgroup) = Cgroup::open(&host, path) else {
         return;
     };
     if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
-        tracing::warn!(container = %id, error = %err, "left-over cgroup cannot be removed");
+        tracing::warn!(cgroup = %path.display(), error = %err, "left-over cgroup cannot be removed");
     }
 }
 
+fn group_of(shared: &Shared, fixed: &Fixed) -> PathBuf {
+    crate::plan::cgroup_path(&fixed.host_config, &shared.facts, &fixed.id)
+}
+
+/// The group that a bundle's specification names; for a container without a record, which may have chosen its own.
+fn written_group(bundle: &Path) -> Option<PathBuf> {
+    let spec = fs_err::read(bundle.join("config.json")).ok()?;
+    let spec: serde_json::Value = serde_json::from_slice(&spec).ok()?;
+    spec["linux"]["cgroupsPath"].as_str().map(PathBuf::from)
+}
+
 /// Ends what still runs in a container's cgroup and removes it: its shim could not.
-pub(crate) async fn end_group(shared: &Arc<Shared>, id: &ContainerId) {
-    let parent = Path::new("/").join(&shared.facts.cgroup_parent);
-    let id = id.clone();
-    let swept = tokio::task::spawn_blocking(move || match Host::detect() {
-        Ok(host) => sweep_cgroup(&host, &parent, &id),
-        Err(err) => tracing::warn!(container = %id, error = %err, "cgroups cannot be found"),
-    });
+pub(crate) async fn end_group(shared: &Arc<Shared>, fixed: &Fixed) {
+    let group = group_of(shared, fixed);
+    let swept = tokio::task::spawn_blocking(move || sweep_group(&group));
     if let Err(err) = swept.await {
         tracing::error!(error = %err, "sweep of a cgroup failed");
     }

@@ -16,8 +16,7 @@ pub(crate) fn merge(current: &HostConfig, wanted: &HostConfig) -> Result<HostCon
     merge_memory(&mut merged, wanted)?;
     merge_io(&mut merged, wanted);
     if wanted.pids_limit.is_some() {
-        // Docker's words for "without limit" are 0 and everything below.
-        merged.pids_limit = wanted.pids_limit.map(|limit| limit.max(0));
+        merged.pids_limit = wanted.pids_limit;
     }
     let policy = &wanted.restart_policy;
     if !policy.name.is_empty() {
@@ -31,8 +30,11 @@ pub(crate) fn merge(current: &HostConfig, wanted: &HostConfig) -> Result<HostCon
     Ok(merged)
 }
 
-/// Refuses limits that no host can honour, and a restart policy that does not exist. The strings are warnings.
-pub(crate) fn check(wanted: &HostConfig, facts: &HostFacts) -> Result<Vec<String>, ApiError> {
+/// Refuses limits that no host can honour, and a restart policy that does not exist; takes out what this kernel cannot
+/// do. The strings are warnings.
+pub(crate) fn check(wanted: &mut HostConfig, facts: &HostFacts) -> Result<Vec<String>, ApiError> {
+    let policy = &wanted.restart_policy;
+    Policy::parse(&policy.name, policy.maximum_retry_count)?;
     // A swap limit alone is fine here: the memory limit may have been set before.
     let swap_alone = wanted.memory == 0 && wanted.memory_swap > 0;
     let limits = HostConfig {
@@ -40,9 +42,13 @@ pub(crate) fn check(wanted: &HostConfig, facts: &HostFacts) -> Result<Vec<String
         ..wanted.clone()
     };
     plan::check_limits(&limits, facts)?;
-    let policy = &wanted.restart_policy;
-    Policy::parse(&policy.name, policy.maximum_retry_count)?;
-    Ok(Vec::new())
+    let unlimited = wanted.pids_limit.is_some_and(|limit| limit <= 0);
+    let warnings = plan::settle_limits(wanted, facts);
+    if unlimited {
+        // Docker's words for "without limit" are 0 and everything below.
+        wanted.pids_limit = Some(0);
+    }
+    Ok(warnings)
 }
 
 /// Whether anything in it reaches a running container's cgroup.
@@ -129,5 +135,87 @@ fn merge_io(merged: &mut HostConfig, wanted: &HostConfig) {
 fn set<T: Default + PartialEq>(place: &mut T, given: T) {
     if given != T::default() {
         *place = given;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use havre_engine_types::RestartPolicy;
+
+    fn limits(change: impl FnOnce(&mut HostConfig)) -> HostConfig {
+        let mut host = HostConfig::default();
+        change(&mut host);
+        host
+    }
+
+    #[test]
+    fn what_is_given_replaces_and_the_rest_stays() {
+        let current = limits(|host| {
+            host.cpu_shares = 512;
+            host.memory = 100 << 20;
+            host.memory_swap = 200 << 20;
+            host.pids_limit = Some(7);
+        });
+        let wanted = limits(|host| {
+            host.memory = 150 << 20;
+            host.cpuset_cpus = "0".to_owned();
+            host.pids_limit = Some(0);
+            host.privileged = true;
+        });
+        let merged = merge(&current, &wanted).unwrap();
+        let expected = HostConfig {
+            memory: 150 << 20,
+            cpuset_cpus: "0".to_owned(),
+            pids_limit: Some(0),
+            ..current
+        };
+        assert_eq!(merged, expected, "and what is no limit is not taken over");
+    }
+
+    #[test]
+    fn conflicts_are_in_dockers_words() {
+        let memory = |memory, swap| {
+            limits(|host| {
+                host.memory = memory;
+                host.memory_swap = swap;
+            })
+        };
+        let cpu = |nano, period, quota| {
+            limits(|host| {
+                host.nano_cpus = nano;
+                host.cpu_period = period;
+                host.cpu_quota = quota;
+            })
+        };
+        let restart = |auto_remove, name: &str| {
+            limits(|host| {
+                host.auto_remove = auto_remove;
+                host.restart_policy = RestartPolicy {
+                    name: name.to_owned(),
+                    maximum_retry_count: 0,
+                };
+            })
+        };
+        let texts = [
+            (memory(0, 0), memory(1, 0)),
+            (memory(1, -1), memory(2, 0)),
+            (cpu(0, 1, 0), cpu(1, 0, 0)),
+            (cpu(0, 0, 1), cpu(1, 0, 0)),
+            (cpu(1, 0, 0), cpu(0, 1, 0)),
+            (cpu(1, 0, 0), cpu(0, 0, 1)),
+            (restart(true, "no"), restart(false, "always")),
+        ]
+        .map(|(current, wanted)| merge(&current, &wanted).unwrap_err().message);
+        insta::assert_snapshot!(texts.join("\n"));
+        merge(&restart(true, "no"), &restart(false, "no")).unwrap();
+    }
+
+    #[test]
+    fn a_policy_alone_reaches_no_cgroup() {
+        let policy = limits(|host| host.restart_policy.name = "always".to_owned());
+        assert!(!limits_anything(&policy) && !limits_anything(&HostConfig::default()));
+        assert!(limits_anything(&limits(|host| host.pids_limit = Some(0))));
+        assert!(limits_anything(&limits(|host| host.memory = 1)));
     }
 }

@@ -9,11 +9,13 @@ use oci_spec::runtime::LinuxResources;
 use super::actor::Actor;
 use super::ending;
 use super::record::Fixed;
+use crate::engine::Shared;
 use crate::error::{internal, not_running};
+use crate::images::blocking;
 use crate::restart::Policy;
 use crate::shim::Shim;
 use crate::state::{Event, Status, Step, step};
-use crate::{plan, update};
+use crate::{host, plan, update};
 
 impl Actor {
     /// Freezes it.
@@ -129,10 +131,9 @@ impl Actor {
         if !self.state.status.has_process() || !update::limits_anything(wanted) {
             return Ok(());
         }
-        let mut resources: LinuxResources =
-            plan::limits(&self.fixed.host_config, &self.shared.facts, Vec::new())?;
-        // Which devices it may use does not change, and an empty list would mean none.
-        resources.set_devices(None);
+        let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
+        // A path of a device may lie anywhere.
+        let resources = blocking(move || limits(&shared, &fixed)).await?;
         let body = serde_json::to_vec(&resources)
             .map_err(|err| internal("failed to write the limits", &err))?;
         self.live_shim()?.update(body).await
@@ -208,4 +209,16 @@ impl Actor {
             }
         });
     }
+}
+
+/// The limits of a container that runs.
+fn limits(shared: &Shared, fixed: &Fixed) -> ApiResult<LinuxResources> {
+    let host = &fixed.host_config;
+    let mut resources = plan::limits(host, &shared.facts, Vec::new())?;
+    if let Some(io) = plan::device_io(host, &host::numbers(host)?)? {
+        resources.set_block_io(Some(io));
+    }
+    // Which devices it may use does not change, and an empty list would mean none.
+    resources.set_devices(None);
+    Ok(resources)
 }

@@ -25,7 +25,7 @@ impl Actor {
                 Some(exit) => exit,
                 None => {
                     // Nobody is left to end what the container's first process does not take along.
-                    end_group(&shared, container.id()).await;
+                    end_group(&shared, &container.fixed()).await;
                     Exit::unseen()
                 }
             };
@@ -112,7 +112,8 @@ impl Actor {
 
     /// Ends the shim, and removes the bundle once the record of the exit is safe.
     pub(super) fn clean_up(&mut self, shim: Option<Arc<Shim>>, saved: Option<havre_meta::Pending>) {
-        let (shared, id) = (Arc::clone(&self.shared), self.fixed.id.clone());
+        let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
+        let id = fixed.id.clone();
         let bundle = shared.places.bundle(&id);
         let before = self.cleanup.take();
         self.cleanup = Some(self.shared.tasks.spawn(async move {
@@ -122,7 +123,7 @@ impl Actor {
             if let Some(shim) = shim
                 && !shim.finish().await
             {
-                end_group(&shared, &id).await;
+                end_group(&shared, &fixed).await;
             }
             if let Some(saved) = saved
                 && let Err(err) = saved.await

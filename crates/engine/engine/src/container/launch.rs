@@ -144,7 +144,7 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
         }
         Err(err) => {
             if !shim.finish().await {
-                crate::restore::end_group(shared, &fixed.id).await;
+                crate::restore::end_group(shared, fixed).await;
             }
             Err(err)
         }

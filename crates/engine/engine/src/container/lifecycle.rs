@@ -47,8 +47,8 @@ impl Lifecycle for Engine {
         .await
     }
 
-    async fn update(&self, id: &str, wanted: HostConfig) -> ApiResult<Vec<String>> {
-        let warnings = update::check(&wanted, &self.shared.facts)?;
+    async fn update(&self, id: &str, mut wanted: HostConfig) -> ApiResult<Vec<String>> {
+        let warnings = update::check(&mut wanted, &self.shared.facts)?;
         let wanted = Box::new(wanted);
         self.ask(id, |reply| Command::Update { wanted, reply })
             .await?;

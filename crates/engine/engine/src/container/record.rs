@@ -206,3 +206,42 @@ impl Exit {
         serde_json::from_slice(&text).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_record_of_an_earlier_engine_is_read() {
+        let id = "ab".repeat(32);
+        let document = json!({
+            "version": 1,
+            "id": id,
+            "name": "box",
+            "created": "2026-01-02T03:04:05Z",
+            "image": format!("sha256:{}", "cd".repeat(32)),
+            "platform": "linux",
+            "config": { "Image": "busybox", "Cmd": ["true"] },
+            "host_config": { "RestartPolicy": { "Name": "always" } },
+            "state": {
+                "status": "exited",
+                "pid": 0,
+                "exit_code": 3,
+                "error": "",
+                "oom_killed": false,
+                "started_at": "2026-01-02T03:04:06Z",
+                "finished_at": "2026-01-02T03:04:07Z",
+                "restart_count": 2,
+                "stopped_by_user": false,
+            },
+        });
+        let record = Record::from_json(&serde_json::to_vec(&document).unwrap()).unwrap();
+        assert_eq!(record.fixed.name, "box");
+        assert_eq!(record.state.status, Status::Exited);
+        assert_eq!((record.state.exit_code, record.state.restart_count), (3, 2));
+        assert_eq!(record.state.health, None);
+        let again = Record::from_json(&record.to_json().unwrap()).unwrap();
+        assert_eq!(again.fixed.host_config, record.fixed.host_config);
+    }
+}

@@ -123,7 +123,7 @@ impl Worker {
     }
 
     fn operate(&mut self, name: &str, own: bool) {
-        match self.chance.below(24) {
+        match self.chance.below(25) {
             0..=3 => self.create(name, own),
             4..=7 => self.post(name, "start", ""),
             8 => self.post(name, "stop?t=0", ""),
@@ -139,6 +139,8 @@ impl Worker {
             20 => self.get(&format!("/containers/{name}/top")),
             21 => self.get(&format!("/containers/{name}/stats?stream=0&one-shot=1")),
             22 => self.get(&format!("/containers/{name}/archive?path=/etc/hostname")),
+            // Most of these waits end with the engine.
+            23 => self.post(name, "wait", ""),
             _ => self.prune(),
         }
     }
