@@ -95,8 +95,10 @@ impl Failure {
         } else {
             126
         };
+        let said = error.to_string();
+        let reason = said.split(" (os error").next().unwrap_or_default();
         Self {
-            text: format!("exec {} failed: {error}", word.to_string_lossy()),
+            text: format!("exec {} failed: {reason}", word.to_string_lossy()),
             code,
         }
     }

@@ -21,7 +21,7 @@ pub enum FilterError {
     #[error("invalid filter '{0}'")]
     Unknown(String),
     /// A value that the filter cannot take.
-    #[error("invalid filter '{name}={values:?}'")]
+    #[error("invalid filter '{name}=[{}]'", values.join(" "))]
     Value {
         /// the name
         name: String,

@@ -30,3 +30,8 @@ pub(crate) fn not_running(id: &str) -> ApiError {
         format!("container {id} is not running"),
     )
 }
+
+/// What Docker puts before a process that could not be started in a container; command lines look for it.
+pub(crate) fn exec_failed(why: &str) -> String {
+    format!("OCI runtime exec failed: exec failed: unable to start container process: {why}")
+}

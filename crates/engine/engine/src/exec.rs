@@ -239,7 +239,7 @@ impl Engine {
                 }
                 Err(ApiError::new(
                     err.kind,
-                    format!("OCI runtime exec failed: {}", err.message),
+                    crate::error::exec_failed(&err.message),
                 ))
             }
         }

@@ -156,7 +156,7 @@ pub fn check(driver: &str, options: &OptionMap) -> Result<LogSettings, LogOption
     let cached = cached(options)?;
     if !DRIVERS.contains(&driver) {
         return Err(LogOptionError::new(format!(
-            "logger: no log driver named '{driver}' is registered"
+            "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
         )));
     }
     let (driver, files) = match driver {

@@ -113,6 +113,7 @@ fn become_container(init: &Init<'_>, channel: &mut Channel) -> Result<Infallible
         preserve_fds: init.preserve_fds,
         die_with_parent: init.die_with_parent,
         start_hooks: start_hooks(init),
+        makes_directory: true,
     }
     .run(channel)
 }

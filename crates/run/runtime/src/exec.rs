@@ -317,6 +317,7 @@ fn become_process(
         preserve_fds: request.preserve_fds,
         die_with_parent: request.die_with_parent,
         start_hooks: None,
+        makes_directory: false,
     }
     .run(channel)
 }

@@ -88,7 +88,7 @@ pub(super) async fn run(
             place.shim.delete(id.as_str()).await.ok();
             Err(ApiError::new(
                 err.kind,
-                format!("OCI runtime exec failed: {}", err.message),
+                crate::error::exec_failed(&err.message),
             ))
         }
     }

@@ -235,7 +235,7 @@ pub(crate) fn tmpfs_options(text: &str) -> Result<Vec<String>, ApiError> {
     for option in text.split(',').filter(|o| !o.is_empty()) {
         if let Some((key, _)) = option.split_once('=') {
             if !VALUES.contains(&key) || option.chars().any(char::is_control) {
-                return Err(wrong(option));
+                return Err(wrong(key));
             }
             options.retain(|o| !o.starts_with(&format!("{key}=")));
         } else if let Some((on, off)) = FLAGS

@@ -14,7 +14,7 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     (
         "nope",
         "",
-        "logger: no log driver named 'nope' is registered",
+        "error looking up logging plugin nope: plugin \"nope\" not found",
     ),
     (
         "json-file",

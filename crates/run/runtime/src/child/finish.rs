@@ -129,6 +129,8 @@ pub(crate) struct Finish<'a> {
     pub(crate) preserve_fds: u32,
     pub(crate) die_with_parent: bool,
     pub(crate) start_hooks: Option<(&'a Vec<Hook>, State)>,
+    /// A working directory that is missing is made: for the first process, as runc does, not for one that joins.
+    pub(crate) makes_directory: bool,
 }
 
 impl Finish<'_> {
@@ -141,7 +143,7 @@ impl Finish<'_> {
         for (resource, limit) in &plan.rlimits {
             setrlimit(*resource, *limit).step(|| format!("set the limit {resource:?}"))?;
         }
-        enter_directory(&plan.cwd)?;
+        enter_directory(&plan.cwd, self.makes_directory)?;
         own_streams(plan)?;
         let extra = take_identity(plan)?;
         let env = with_home(plan);
@@ -227,8 +229,8 @@ fn set_scheduling(plan: &ProcessPlan) -> Result<(), RuntimeError> {
 }
 
 /// Enters the working directory without ever following a magic link: a descriptor that is still
-/// open could lead out of the container (CVE-2024-21626). A missing directory is made.
-fn enter_directory(path: &Path) -> Result<(), RuntimeError> {
+/// open could lead out of the container (CVE-2024-21626). With `make` a missing directory is made.
+fn enter_directory(path: &Path, make: bool) -> Result<(), RuntimeError> {
     let enter = || -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -236,7 +238,7 @@ fn enter_directory(path: &Path) -> Result<(), RuntimeError> {
         let dir = match openat2(&root, path, flags, Mode::empty(), resolve) {
             // Nothing is made below /proc, where the descriptors that are open for the making
             // would themselves be found.
-            Err(Errno::NOENT) if !path.starts_with("/proc") => {
+            Err(Errno::NOENT) if make && !path.starts_with("/proc") => {
                 havre_sys::fsroot::Root::from_fd(root)
                     .mkdir_all(path, Mode::from_raw_mode(0o755))?
             }

@@ -32,7 +32,7 @@ fn wrong_options_are_refused_in_dockers_words() -> Result<()> {
     for (flags, text) in [
         (
             vec!["--log-driver", "nope"],
-            "logger: no log driver named 'nope' is registered",
+            "error looking up logging plugin nope: plugin \"nope\" not found",
         ),
         (
             vec!["--log-opt", "foo=bar"],
