@@ -345,3 +345,39 @@ fn an_unhealthy_container_is_started_again() -> Result<()> {
     })?;
     Ok(())
 }
+
+#[test]
+fn the_images_check_is_used_unless_it_is_switched_off() -> Result<()> {
+    let engine = engine()?;
+    engine.docker(&[
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "made",
+        "busybox",
+        "true",
+    ])?;
+    let change = "HEALTHCHECK --interval=100ms --retries=1 CMD test ! -e /sick";
+    engine.docker(&["commit", "--change", change, "made", "checked"])?;
+    let run = |name: &str, more: &[&str]| -> Result<String> {
+        let words = [&["run", "-d", "--network", "none", "--name", name], more].concat();
+        engine.docker(&[&words[..], &["checked", "sleep", "600"]].concat())
+    };
+    run("box", &[])?;
+    until(&"healthy".to_owned(), || status(&engine))?;
+    engine.docker(&["exec", "box", "touch", "/sick"])?;
+    until(&"unhealthy".to_owned(), || status(&engine))?;
+    run("off", &["--no-healthcheck"])?;
+    assert_eq!(inspect(&engine, "off", "{{.State.Health}}")?, "<nil>");
+    // What is given replaces only what is given.
+    run("mixed", &["--health-cmd", "exit 7"])?;
+    assert_eq!(
+        inspect(&engine, "mixed", "{{json .Config.Healthcheck}}")?,
+        r#"{"Test":["CMD-SHELL","exit 7"],"Interval":100000000,"Retries":1}"#
+    );
+    until(&"unhealthy".to_owned(), || {
+        inspect(&engine, "mixed", "{{.State.Health.Status}}")
+    })?;
+    Ok(())
+}
