@@ -91,7 +91,7 @@ fn is_of(view: &View, shim: &Arc<Shim>) -> bool {
 
 impl Monitor {
     async fn work(&mut self) {
-        probe::end_left(&self.shim, self.shared.places.bundle(self.container.id())).await;
+        probe::end_left(&self.place()).await;
         loop {
             if !self.status_is(|status| status == Status::Running).await {
                 return;
@@ -119,6 +119,14 @@ impl Monitor {
             .is_ok()
     }
 
+    fn place(&self) -> probe::Place<'_> {
+        probe::Place {
+            shared: &self.shared,
+            container: &self.container,
+            shim: &self.shim,
+        }
+    }
+
     /// The time until the next check.
     fn pause(&self) -> Duration {
         self.check.pause(self.started.elapsed(), &self.health)
@@ -134,11 +142,7 @@ impl Monitor {
         let outcome = match process {
             Err(err) => Err(err),
             Ok(process) => {
-                let place = probe::Place {
-                    shared: &self.shared,
-                    container: &self.container,
-                    shim: &self.shim,
-                };
+                let place = self.place();
                 let run = probe::run(&place, &self.check, &process);
                 let outcome = tokio::select! {
                     outcome = run => Some(outcome),
@@ -147,8 +151,7 @@ impl Monitor {
                 self.process = Some(process);
                 let Some(outcome) = outcome else {
                     stop(&mut self.health);
-                    let bundle = self.shared.places.bundle(self.container.id());
-                    return probe::end_left(&self.shim, bundle).await;
+                    return probe::end_left(&self.place()).await;
                 };
                 outcome
             }

@@ -209,15 +209,22 @@ fn what_is_paused_or_stopped_is_not_checked() -> Result<()> {
 #[test]
 fn checks_go_on_with_the_next_engine() -> Result<()> {
     let mut engine = engine()?;
-    start(
-        &engine,
-        "test ! -e /sick || sleep 555",
-        &["--health-timeout", "300ms", "--health-retries", "1"],
-    )?;
+    let check = "test ! -e /hang || sleep 555; test ! -e /sick";
+    start(&engine, check, &["--health-retries", "1"])?;
     until(&"healthy".to_owned(), || status(&engine))?;
+    let pid = inspect(&engine, "box", "{{.State.Pid}}")?;
+    let hangs = |engine: &Engine| -> Result<bool> {
+        let processes = engine.docker(&["top", "box", "-o", "pid,args"])?;
+        Ok(processes.lines().any(|line| line.ends_with(" sleep 555")))
+    };
+    engine.docker(&["exec", "box", "touch", "/hang"])?;
+    until(&true, || hangs(&engine))?;
     engine.kill9()?;
+    fs_err::remove_file(format!("/proc/{pid}/root/hang"))?;
     engine.restart()?;
     assert_eq!(status(&engine)?, "healthy", "what was known is known again");
+    // The check that the killed engine left is ended, and the next ones run.
+    until(&false, || hangs(&engine))?;
     engine.docker(&["exec", "box", "touch", "/sick"])?;
     until(&"unhealthy".to_owned(), || status(&engine))?;
     engine.kill9()?;
@@ -225,11 +232,6 @@ fn checks_go_on_with_the_next_engine() -> Result<()> {
     assert_eq!(status(&engine)?, "unhealthy");
     engine.docker(&["exec", "box", "rm", "/sick"])?;
     until(&"healthy".to_owned(), || status(&engine))?;
-    // The check that the killed engine left has been ended.
-    until(&false, || {
-        let processes = engine.docker(&["top", "box", "-o", "pid,args"])?;
-        Ok(processes.contains("sleep 555"))
-    })?;
     Ok(())
 }
 
@@ -379,5 +381,30 @@ fn the_images_check_is_used_unless_it_is_switched_off() -> Result<()> {
     until(&"unhealthy".to_owned(), || {
         inspect(&engine, "mixed", "{{.State.Health.Status}}")
     })?;
+    Ok(())
+}
+
+#[test]
+fn a_pause_ends_the_check_that_runs() -> Result<()> {
+    let engine = engine()?;
+    start(
+        &engine,
+        "test ! -e /hang || sleep 556",
+        &["--health-retries", "1"],
+    )?;
+    until(&"healthy".to_owned(), || status(&engine))?;
+    let hangs = |engine: &Engine| -> Result<bool> {
+        let processes = engine.docker(&["top", "box", "-o", "pid,args"])?;
+        Ok(processes.lines().any(|line| line.ends_with(" sleep 556")))
+    };
+    engine.docker(&["exec", "box", "touch", "/hang"])?;
+    until(&true, || hangs(&engine))?;
+    engine.docker(&["pause", "box"])?;
+    let pid = inspect(&engine, "box", "{{.State.Pid}}")?;
+    fs_err::remove_file(format!("/proc/{pid}/root/hang"))?;
+    engine.docker(&["unpause", "box"])?;
+    // Frozen processes may die only when they thaw.
+    until(&false, || hangs(&engine))?;
+    until(&"healthy".to_owned(), || status(&engine))?;
     Ok(())
 }

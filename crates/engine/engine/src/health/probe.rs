@@ -1,12 +1,12 @@
 //! One probe: a process in the container, with the identity and the confinement of the container's own.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::ExecCreateRequest;
 use havre_shim_proto::attach::AttachRequest;
 use havre_shim_proto::client::{AttachReader, AttachWriter};
+use havre_shim_proto::task::TaskStatus;
 use havre_types::{ExecId, duration};
 use tokio::time::timeout;
 
@@ -178,16 +178,27 @@ impl Place<'_> {
     }
 }
 
-/// Ends the probe that a former engine, or a pause, left behind.
-pub(super) async fn end_left(shim: &Shim, bundle: PathBuf) {
-    let Ok(id) = fs_err::read_to_string(bundle.join(NAME_FILE)) else {
+/// Ends the probe that a former engine, or a pause, left behind, with all that it started.
+pub(super) async fn end_left(place: &Place<'_>) {
+    let bundle = place.shared.places.bundle(place.container.id());
+    let Ok(text) = fs_err::read_to_string(bundle.join(NAME_FILE)) else {
         return;
     };
-    if shim.kill(&id, crate::signal::KILL).await.is_ok() {
-        timeout(DYING, shim.exec_exit(&id)).await.ok();
-    }
+    let Ok(id) = ExecId::parse(&text) else {
+        return;
+    };
+    let state = place.shim.state(id.as_str()).await;
     // Most often it ended and was deleted long ago.
-    shim.delete(&id).await.ok();
+    if let Ok(state) = state
+        && matches!(
+            state.status(),
+            TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing
+        )
+    {
+        place.kill(&id, state.pid).await;
+        timeout(DYING, place.shim.exec_exit(id.as_str())).await.ok();
+    }
+    place.shim.delete(id.as_str()).await.ok();
 }
 
 /// The first bytes of what a probe writes.
