@@ -21,6 +21,9 @@ use crate::images::blocking;
 
 /// The engine's own version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Clients ask for the version of the compiler by this name.
+const NOT_GO: &str = "none (Rust)";
+
 #[async_trait]
 impl System for Engine {
     async fn info(&self) -> ApiResult<SystemInfo> {
@@ -39,6 +42,7 @@ impl System for Engine {
             ("KernelVersion", kernel.as_str()),
             ("Os", "linux"),
             ("Experimental", "false"),
+            ("GoVersion", NOT_GO),
         ];
         let engine = ComponentVersion {
             name: "Engine".to_owned(),
@@ -59,6 +63,7 @@ impl System for Engine {
             arch: go_architecture().to_owned(),
             components: vec![engine],
             kernel_version: kernel,
+            go_version: NOT_GO.to_owned(),
             ..SystemVersion::default()
         })
     }

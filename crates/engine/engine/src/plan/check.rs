@@ -55,8 +55,14 @@ pub(crate) fn check(
             "can't create 'AutoRemove' container with restart policy",
         ));
     }
-    not_yet(config, host)?;
     let given = user_mounts(host)?;
+    not_yet(config, host, &given)?;
+    if RUNC.contains(&host.runtime.as_str()) {
+        warnings.push(format!(
+            "runtime {} is Havre's own runtime here",
+            host.runtime
+        ));
+    }
     if matches!(host.network_mode.as_str(), "" | "default") {
         warnings.push(
             "the bridge network is not available yet: the container runs with network \"none\""
@@ -69,11 +75,7 @@ pub(crate) fn check(
         .iter()
         .flatten()
         .map(|(path, _)| path.as_str());
-    let unmounted: Vec<&str> = volumes
-        .filter(|path| {
-            mounts::absolute(path).is_ok_and(|p| given.iter().all(|m| m.destination != p))
-        })
-        .collect();
+    let unmounted: Vec<&str> = volumes.filter(|path| is_unmounted(path, &given)).collect();
     if !unmounted.is_empty() {
         warnings.push(format!(
             "volumes are not available yet: {} of the image stays in the container's own layer",
@@ -147,14 +149,28 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
     Ok(())
 }
 
+/// What Docker's own runtime is called where it is asked for by name: there is no other difference to ask for.
+const RUNC: [&str; 2] = ["runc", "io.containerd.runc.v2"];
+
+/// Nothing of the request is mounted at this path.
+fn is_unmounted(path: &str, given: &[UserMount]) -> bool {
+    mounts::absolute(path).is_ok_and(|path| given.iter().all(|mount| mount.destination != path))
+}
+
 /// What exists in Docker and not here yet is refused by name, never ignored.
-fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> {
+fn not_yet(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    given: &[UserMount],
+) -> Result<(), ApiError> {
     let refuse = |what: &str| {
         Err(ApiError::not_implemented(format!(
             "{what} is not available yet"
         )))
     };
-    if let Some((path, _)) = config.volumes.iter().flatten().next() {
+    // Something that is mounted there takes the volume's place, as in Docker.
+    let mut volumes = config.volumes.iter().flatten().map(|(path, _)| path);
+    if let Some(path) = volumes.find(|path| is_unmounted(path, given)) {
         return Err(mounts::anonymous(path));
     }
     if host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
@@ -177,7 +193,8 @@ fn not_yet(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError> 
     if !matches!(
         host.runtime.as_str(),
         "" | "havre" | "io.containerd.havre.v2"
-    ) {
+    ) && !RUNC.contains(&host.runtime.as_str())
+    {
         return Err(ApiError::invalid(format!(
             "unknown or invalid runtime name: {}",
             host.runtime

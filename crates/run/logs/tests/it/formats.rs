@@ -158,7 +158,10 @@ fn a_follower_misses_and_repeats_nothing_while_files_are_compressed() {
     }
     assert!(dir.path().join("log.9.gz").exists());
     // Inode numbers of originals that are gone came back meanwhile: still nothing is taken for something else.
-    assert_eq!(texts(&read(&path, options(Format::Local))), numbers(0..written));
+    assert_eq!(
+        texts(&read(&path, options(Format::Local))),
+        numbers(0..written)
+    );
 }
 
 #[test]
