@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use havre_layer::{Stack, fix_up, flatten};
 use havre_meta::{Meta, Pending};
@@ -237,6 +238,10 @@ impl Snapshotter for CopyDriver {
 
     fn remove(&self, key: &str) -> Result<(), SnapshotError> {
         self.state.remove(key)
+    }
+
+    fn wait_for_space(&self, limit: Duration) {
+        self.state.wait_for_trash(limit);
     }
 
     fn stat(&self, key: &str) -> Result<Info, SnapshotError> {

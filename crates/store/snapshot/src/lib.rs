@@ -12,6 +12,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use havre_layer::{Fixups, Stack};
 use havre_meta::Pending;
@@ -148,6 +149,9 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Removes a snapshot that no other lies on. It is gone when this returns; its disk space
     /// follows in the background.
     fn remove(&self, key: &str) -> Result<(), SnapshotError>;
+
+    /// Waits until the disk space of everything removed before is free, but not longer than `limit`.
+    fn wait_for_space(&self, limit: Duration);
 
     fn stat(&self, key: &str) -> Result<Info, SnapshotError>;
 

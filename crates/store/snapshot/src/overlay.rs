@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err::os::unix::fs as unix;
 use havre_layer::{Stack, fix_up};
@@ -240,6 +241,10 @@ impl Snapshotter for OverlayDriver {
 
     fn remove(&self, key: &str) -> Result<(), SnapshotError> {
         self.state.remove(key)
+    }
+
+    fn wait_for_space(&self, limit: Duration) {
+        self.state.wait_for_trash(limit);
     }
 
     fn stat(&self, key: &str) -> Result<Info, SnapshotError> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use havre_meta::{Batch, Meta, Pending};
 use havre_types::Timestamp;
@@ -323,6 +324,11 @@ impl State {
         drop(self.meta.delete(self.documents, key));
         self.table().records.remove(key);
         Ok(())
+    }
+
+    /// Waits until the space of what was removed is free.
+    pub(crate) fn wait_for_trash(&self, limit: Duration) {
+        self.trash.wait(limit);
     }
 
     pub(crate) fn info(&self, key: &str) -> Result<Info, SnapshotError> {

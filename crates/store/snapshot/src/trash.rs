@@ -7,13 +7,22 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use havre_sys::fsroot::{Root, remove_tree};
+
+/// What the thread is asked for, in this order.
+#[derive(Debug)]
+enum Order {
+    Delete(String),
+    /// Everything before it is done when the sender is dropped.
+    Tell(Sender<()>),
+}
 
 #[derive(Debug)]
 pub(crate) struct Trash {
     path: PathBuf,
-    names: Option<Sender<String>>,
+    names: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,13 +60,30 @@ impl Trash {
     fn delete_later(&self, name: String) {
         if let Some(names) = &self.names {
             // Fails only when the thread is gone; the next start deletes it then.
-            drop(names.send(name));
+            drop(names.send(Order::Delete(name)));
+        }
+    }
+
+    /// Waits until what is in the trash now has been deleted; not longer than `limit`.
+    pub(crate) fn wait(&self, limit: Duration) {
+        let Some(names) = &self.names else { return };
+        let (told, done) = channel();
+        if names.send(Order::Tell(told)).is_ok() {
+            // It ends by an error in any case: time is over, or the sender is dropped.
+            done.recv_timeout(limit).ok();
         }
     }
 }
 
-fn empty(directory: &Root, queue: &Receiver<String>) {
-    while let Ok(name) = queue.recv() {
+fn empty(directory: &Root, queue: &Receiver<Order>) {
+    while let Ok(order) = queue.recv() {
+        let name = match order {
+            Order::Delete(name) => name,
+            Order::Tell(told) => {
+                drop(told);
+                continue;
+            }
+        };
         // What cannot be deleted now (a mount in it, an I/O error) is tried again at the next start.
         drop(remove_tree(directory.as_fd(), OsStr::new(&name)));
     }

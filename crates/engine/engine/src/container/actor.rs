@@ -312,8 +312,11 @@ impl Actor {
             cleanup.await.ok();
         }
         let (shared, id) = (Arc::clone(&self.shared), self.fixed.id.clone());
-        let removed =
-            tokio::task::spawn_blocking(move || crate::restore::remove_files(&shared, &id));
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = crate::restore::remove_files(&shared, &id);
+            shared.snapshots.wait_for_space(SPACE_DEADLINE);
+            removed
+        });
         removed
             .await
             .map_err(|err| internal("unable to remove filesystem", &err))?
@@ -416,6 +419,9 @@ async fn until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+/// How long a removal waits for the space of what was written in the container.
+const SPACE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The longest a shim may take for anything but waiting.
 pub(crate) const SHIM_DEADLINE: Duration = Duration::from_secs(30);

@@ -52,6 +52,7 @@ mod drivers {
         keys_are_unique_and_kinds_are_respected,
         parents_cannot_be_removed_before_children,
         removed_snapshots_leave_nothing_behind,
+        the_space_of_what_was_removed_can_be_waited_for,
         everything_is_there_after_opening_again,
         what_was_not_recorded_is_swept,
         a_directory_that_vanished_is_reported_with_all_that_lies_on_it,

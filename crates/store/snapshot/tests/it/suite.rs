@@ -266,6 +266,23 @@ pub(crate) fn removed_snapshots_leave_nothing_behind(open: Open<'_>) {
     );
 }
 
+pub(crate) fn the_space_of_what_was_removed_can_be_waited_for(open: Open<'_>) {
+    let store = Store::new(open);
+    three_layers(&store);
+    store.snapshots.prepare("one", Some("top")).unwrap();
+    let one = mount(&*store.snapshots, "one");
+    for number in 0..500 {
+        fs_err::write(one.path().join(format!("file-{number}")), "text").unwrap();
+    }
+    drop(one);
+    store.snapshots.remove("one").unwrap();
+    store
+        .snapshots
+        .wait_for_space(std::time::Duration::from_secs(60));
+    let left = fs_err::read_dir(store.root().join("trash")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
 pub(crate) fn everything_is_there_after_opening_again(open: Open<'_>) {
     let store = Store::new(open);
     three_layers(&store);
