@@ -152,6 +152,9 @@ mod tests {
             .collect();
         // Havre's own.
         operations.push(("GET", "/containers/{id}/why"));
+        // Docker's with `--experimental`, which the description leaves out.
+        operations.push(("GET", "/containers/{id}/checkpoints"));
+        operations.push(("POST", "/containers/{id}/checkpoints"));
         let mut table: Vec<(&str, &str)> = routes().iter().map(|r| (r.method, r.path)).collect();
         operations.sort_unstable();
         table.sort_unstable();

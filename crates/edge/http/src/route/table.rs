@@ -120,7 +120,6 @@ pub(super) const ROUTES: &[Route] = &[
     answered("PUT", "/containers/{id}/archive", ArchivePut),
     missing("GET", "/containers/{id}/checkpoints"),
     missing("POST", "/containers/{id}/checkpoints"),
-    missing("DELETE", "/containers/{id}/checkpoints/{name}"),
     missing("GET", "/images/{name}/attestations"),
     missing("POST", "/images/{name}/push"),
     missing("GET", "/images/{name}/get"),
