@@ -210,7 +210,10 @@ fn missing_key(text: &str, key: &str, kind: Option<&str>) -> String {
         .map_or(0, |at| at + 1);
     let line = before.matches('\n').count() + 1;
     let column = dot - before.rfind('\n').map_or(0, |at| at + 1);
-    let node = &text[chain..=dot + key.len()];
+    let end = text[dot + 1..]
+        .find(|c: char| !c.is_alphanumeric() && c != '.' && c != '_')
+        .map_or(text.len(), |at| dot + 1 + at);
+    let node = &text[chain..end];
     format!("template: :{line}:{column}: executing \"\" at <{node}>: {cause}")
 }
 
@@ -358,7 +361,7 @@ mod tests {
         );
         assert_eq!(
             at("{{.State.Health.Status}}"),
-            "template parsing error: template: :1:8: executing \"\" at <.State.Health>: map has no entry for key \"Health\""
+            "template parsing error: template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\""
         );
     }
 

@@ -68,6 +68,20 @@ impl Credentials {
         Some(found).filter(|found| !found.is_empty())
     }
 
+    /// As the configuration file has them.
+    pub(crate) fn to_entry(&self) -> Entry {
+        let auth = if self.user.is_empty() && self.password.is_empty() {
+            String::new()
+        } else {
+            STANDARD.encode(format!("{}:{}", self.user, self.password))
+        };
+        Entry {
+            auth,
+            identitytoken: self.identity_token.clone(),
+            registrytoken: self.registry_token.clone(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.user.is_empty() && self.identity_token.is_empty() && self.registry_token.is_empty()
     }
@@ -154,16 +168,7 @@ pub(crate) fn store(app: &mut App, credentials: &Credentials) -> Outcome<bool> {
         app.config.set_auth(server, Some(&Entry::default()))?;
         return Ok(false);
     }
-    let auth = if credentials.user.is_empty() && credentials.password.is_empty() {
-        String::new()
-    } else {
-        STANDARD.encode(format!("{}:{}", credentials.user, credentials.password))
-    };
-    let entry = Entry {
-        auth,
-        identitytoken: credentials.identity_token.clone(),
-        registrytoken: credentials.registry_token.clone(),
-    };
+    let entry = credentials.to_entry();
     let changed = app.config.auths.get(server) != Some(&entry);
     app.config.set_auth(server, Some(&entry))?;
     Ok(changed && !credentials.password.is_empty())

@@ -53,6 +53,7 @@ pub(crate) struct CreatePlan {
     pub pull: PullPolicy,
     pub quiet: bool,
     pub cidfile: String,
+    pub use_api_socket: bool,
 }
 
 /// When the image is pulled.
@@ -95,6 +96,7 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
         pull,
         quiet: matches.on("quiet"),
         cidfile: matches.text_or_empty("cidfile").to_owned(),
+        use_api_socket: matches.on("use-api-socket"),
     })
 }
 

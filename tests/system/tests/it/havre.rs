@@ -1,60 +1,7 @@
-//! Havre's own command line beside docker's: the same words, the same answers.
+//! Havre's own command line in everyday use; beside docker's it is in `cli.rs`.
 
-use crate::support::{SLEEPING_BOX, engine, text};
+use crate::support::{engine, text};
 use anyhow::Result;
-
-#[test]
-fn both_command_lines_print_the_same() -> Result<()> {
-    let engine = engine()?;
-    engine.havre(&SLEEPING_BOX)?;
-    let questions: [&[&str]; 11] = [
-        &["ps"],
-        &["ps", "-a", "--no-trunc"],
-        &["ps", "-q"],
-        &[
-            "ps",
-            "--format",
-            "{{.Names}}\t{{.Image}}\t{{.Command}}\t{{.Ports}}",
-        ],
-        &["ps", "--format", "table {{.Names}}\t{{.State}}"],
-        &["images"],
-        &["images", "--digests"],
-        &["images", "-q", "--no-trunc"],
-        &["inspect", "box"],
-        &[
-            "inspect",
-            "-f",
-            "{{.Config.Cmd}} {{json .Config.Env}} {{.HostConfig.NetworkMode}}",
-            "box",
-        ],
-        &["logs", "box"],
-    ];
-    for words in questions {
-        assert_eq!(engine.havre(words)?, engine.docker(words)?, "{words:?}");
-    }
-    let failures: [&[&str]; 7] = [
-        &["inspect", "nope"],
-        &["start", "nope"],
-        &["logs", "nope"],
-        &["rm", "nope"],
-        &["rm", "box"],
-        &["exec", "box", "nope"],
-        &["run", "--rm", "--network", "none", "busybox", "nope"],
-    ];
-    for words in failures {
-        let (ours, theirs) = (engine.havre_output(words)?, engine.docker_output(words)?);
-        assert_eq!(
-            ours.status.code(),
-            theirs.status.code(),
-            "{words:?}: {}",
-            text(&ours.stderr)
-        );
-        let same = |output: &[u8]| text(output).replace("docker", "havre");
-        assert_eq!(same(&ours.stderr), same(&theirs.stderr), "{words:?}");
-        assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{words:?}");
-    }
-    Ok(())
-}
 
 #[test]
 fn the_everyday_commands() -> Result<()> {

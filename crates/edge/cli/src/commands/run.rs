@@ -1,5 +1,7 @@
 //! `run` and `create`.
 
+mod api_socket;
+
 use std::rc::Rc;
 
 use havre_client::{AttachOptions, Client, ClientError, Query, WaitCondition};
@@ -25,8 +27,8 @@ pub(super) async fn create(
     path: &str,
     matches: &Matches,
 ) -> Outcome {
-    let plan = plan(app, command, path, matches)?;
-    let id = create_container(app, &plan).await?;
+    let mut plan = plan(app, command, path, matches)?;
+    let id = create_container(app, &mut plan).await?;
     app.ui.line(&id);
     Ok(())
 }
@@ -52,7 +54,7 @@ pub(super) async fn run(
             config.attach_stderr,
         ) = (false, false, false);
         config.stdin_once = false;
-        let id = create_container(app, &plan)
+        let id = create_container(app, &mut plan)
             .await
             .map_err(|failure| failure.of_run(path))?;
         app.client
@@ -71,7 +73,7 @@ pub(super) async fn run(
     {
         host.console_size = [u32::from(rows), u32::from(columns)];
     }
-    let id = create_container(app, &plan)
+    let id = create_container(app, &mut plan)
         .await
         .map_err(|failure| failure.of_run(path))?;
     attached(app, matches, &plan, &id, keys, path).await
@@ -185,12 +187,17 @@ fn plan(app: &App, command: &Command, path: &str, matches: &Matches) -> Outcome<
 }
 
 /// Makes the container; pulls the image first when that is asked for or needed.
-async fn create_container(app: &mut App, plan: &CreatePlan) -> Outcome<String> {
+async fn create_container(app: &mut App, plan: &mut CreatePlan) -> Outcome<String> {
     if !plan.platform.is_empty() {
         Platform::parse(&plan.platform)
             .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
     }
     let cidfile = CidFile::open(&plan.cidfile)?;
+    let credentials = if plan.use_api_socket {
+        api_socket::add(app, plan)?
+    } else {
+        None
+    };
     let image = &plan.request.config.image;
     // An image named by its id cannot be pulled, and the engine knows best what it means.
     let name = Reference::parse_any(image).map_err(|error| Failure::new(error.to_string()))?;
@@ -217,6 +224,14 @@ async fn create_container(app: &mut App, plan: &CreatePlan) -> Outcome<String> {
     };
     for warning in &response.warnings {
         app.ui.complain(&format!("WARNING: {warning}"));
+    }
+    if let Some(credentials) = credentials
+        && let Err(failure) = api_socket::put(&app.client, &response.id, &credentials).await
+    {
+        let cause = failure.message;
+        app.ui.complain(&format!(
+            "WARNING: injecting docker config.json into container failed: {cause}"
+        ));
     }
     cidfile.write(&response.id)?;
     Ok(response.id)

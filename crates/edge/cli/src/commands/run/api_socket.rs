@@ -36,7 +36,10 @@ pub(super) fn add(app: &App, plan: &mut CreatePlan) -> Outcome<Option<String>> {
     let host = plan.request.host_config.get_or_insert_default();
     host.mounts.get_or_insert_default().push(mount);
     let env = plan.request.config.env.get_or_insert_default();
-    if env.iter().any(|variable| variable.starts_with("DOCKER_CONFIG=")) {
+    if env
+        .iter()
+        .any(|variable| variable.starts_with("DOCKER_CONFIG="))
+    {
         return Ok(None);
     }
     let mut auths = Map::new();
@@ -99,7 +102,13 @@ mod tests {
         let sum: u32 = archive[..BLOCK]
             .iter()
             .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+            .map(|(at, byte)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u32::from(*byte)
+                }
+            })
             .sum();
         assert_eq!(&archive[148..154], format!("{sum:06o}").as_bytes());
     }
