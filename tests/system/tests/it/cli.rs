@@ -102,7 +102,8 @@ fn without_ids(text: &str) -> String {
         }
         let digits = word.chars().filter(char::is_ascii_digit).count();
         let is_time = word.contains('T') && digits > 10;
-        let is_id = matches!(word.len(), 12 | 64) && word.chars().all(|c| c.is_ascii_hexdigit());
+        let hex = word.rsplit(':').next().unwrap_or_default();
+        let is_id = matches!(hex.len(), 12 | 64) && hex.chars().all(|c| c.is_ascii_hexdigit());
         out.push_str(if is_time || is_id { "#" } else { &word });
         out.push(c);
         word.clear();
