@@ -244,7 +244,12 @@ pub(crate) const GLOBAL: &[Flag] = &[
         "Name of the context whose engine is asked (overrides DOCKER_HOST)",
     )
     .short('c'),
-    Flag::new("debug", Kind::Bool, "Turn on debug mode, which `info` shows").short('D'),
+    Flag::new(
+        "debug",
+        Kind::Bool,
+        "Turn on debug mode, which `info` shows",
+    )
+    .short('D'),
     Flag::new(
         "host",
         Kind::Many("list"),

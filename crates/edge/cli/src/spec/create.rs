@@ -374,7 +374,7 @@ const SHARED: [Flag; 104] = [
     Flag::new(
         "restart",
         Kind::Text,
-        "When to start the container again after it ended (always, on-failure[:n], on-unhealthy[:n], unless-stopped)",
+        "When to start the container again after it ended",
     )
     .default("\"no\""),
     Flag::new(

@@ -241,6 +241,6 @@ const UPDATE: &[Flag] = &[
     Flag::new(
         "restart",
         Kind::Text,
-        "When to start the container again after it ended (always, on-failure[:n], on-unhealthy[:n], unless-stopped)",
+        "When to start the container again after it ended",
     ),
 ];
