@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use havre_engine::LogDefaults;
+use havre_engine::{LogDefaults, Runtimes};
 use havre_http::{Host, ListenError};
 use havre_logs::options::{LogOptionError, check};
 use havre_types::Digest;
 use serde_json::{Map, Value as Json};
 
 use crate::options::{Kind, OPTIONS, UNSUPPORTED, Value, Values, by_name};
+use crate::runtimes::RuntimeError;
 
 /// Where the configuration file is looked for.
 const DEFAULT_FILE: &str = "/etc/havre/daemon.json";
@@ -36,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) registry_mirrors: Vec<String>,
     /// Where descriptions of devices are.
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+    pub(crate) runtimes: Runtimes,
     pub(crate) labels: Vec<String>,
     /// Logs of containers that say nothing else.
     pub(crate) container_logs: LogDefaults,
@@ -65,6 +67,8 @@ pub(crate) enum ConfigError {
     Label(String),
     #[error("failed to set log opts: {0}")]
     LogOption(LogOptionError),
+    #[error(transparent)]
+    Runtime(RuntimeError),
     #[error("conflict labels for {0}")]
     LabelConflict(String),
     #[error("invalid mirror: {0}")]
@@ -124,6 +128,11 @@ impl Settings {
             labels: labels(list(values, "label"))?,
             container_logs: container_logs(values)?,
             cdi_spec_dirs: cdi_spec_dirs(values)?,
+            runtimes: crate::runtimes::read(
+                &list(values, "add-runtime"),
+                text(values, "default-runtime"),
+            )
+            .map_err(ConfigError::Runtime)?,
             data_root,
             exec_root,
         })
@@ -209,6 +218,13 @@ fn typed(key: &str, json: &Json, kind: Kind) -> Result<Value, String> {
             });
             pairs.collect::<Option<Vec<_>>>().map(Value::List)
         }
+        (Kind::Objects, Json::Object(pairs)) => {
+            let pairs = pairs.iter().map(|(key, value)| {
+                let object = value.as_object();
+                object.map(|_| format!("{key}={value}"))
+            });
+            pairs.collect::<Option<Vec<_>>>().map(Value::List)
+        }
         _ => None,
     };
     let wanted = match kind {
@@ -216,6 +232,7 @@ fn typed(key: &str, json: &Json, kind: Kind) -> Result<Value, String> {
         Kind::Text => "a string",
         Kind::List => "a list of strings",
         Kind::Map => "an object of strings",
+        Kind::Objects => "an object of objects",
     };
     value.ok_or_else(|| format!("invalid JSON: {key} must be {wanted}"))
 }

@@ -106,6 +106,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         labels: settings.labels.clone(),
         log: settings.container_logs.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
+        runtimes: settings.runtimes.clone(),
         debug: settings.log_level == crate::config::LogLevel::Debug,
     }
 }

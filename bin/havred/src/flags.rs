@@ -127,7 +127,7 @@ fn set(spec: &'static Spec, value: String, values: &mut Values) -> Result<(), Fl
             }
         },
         Kind::Text => Value::Text(value),
-        Kind::List | Kind::Map => {
+        Kind::List | Kind::Map | Kind::Objects => {
             let mut items = match values.remove(spec.name) {
                 Some(Value::List(items)) => items,
                 _ => Vec::new(),

@@ -6,6 +6,7 @@ mod daemon;
 mod flags;
 mod logging;
 mod options;
+mod runtimes;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     List,
     /// `key=value` for each use; an object in the configuration file.
     Map,
+    /// As `Map`; in the configuration file the values are objects.
+    Objects,
 }
 
 /// A value that was given.
@@ -71,6 +73,13 @@ const fn option(
 /// What Havre understands.
 pub(crate) const OPTIONS: &[Spec] = &[
     option(
+        "add-runtime",
+        None,
+        Some("runtimes"),
+        Kind::Objects,
+        "Register an additional OCI compatible runtime",
+    ),
+    option(
         "config-file",
         None,
         None,
@@ -90,6 +99,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         Some("data-root"),
         Kind::Text,
         "Root directory of persistent state (default \"/var/lib/havre\")",
+    ),
+    option(
+        "default-runtime",
+        None,
+        Some("default-runtime"),
+        Kind::Text,
+        "Default OCI runtime for containers (default \"havre\")",
     ),
     option(
         "debug",
@@ -229,7 +245,6 @@ pub(crate) const OPTIONS: &[Spec] = &[
 
 /// What dockerd understands and Havre does not yet: flag, and name in the file where it differs.
 pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("add-runtime", "runtimes"),
     ("allow-direct-routing", ""),
     ("authorization-plugin", "authorization-plugins"),
     ("bip", ""),
@@ -252,7 +267,6 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("default-gateway-v6", ""),
     ("default-ipc-mode", ""),
     ("default-network-opt", "default-network-opts"),
-    ("default-runtime", ""),
     ("default-shm-size", ""),
     ("default-stop-timeout", ""),
     ("default-ulimit", "default-ulimits"),
@@ -328,7 +342,7 @@ pub(crate) fn usage() -> String {
             Kind::Flag => "",
             Kind::Text => " string",
             Kind::List => " list",
-            Kind::Map => " map",
+            Kind::Map | Kind::Objects => " map",
         };
         let name = format!("--{}{value}", spec.name);
         out.push_str(&format!("  {short}{name:<26} {}\n", spec.help));

@@ -5,8 +5,8 @@ use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What the fixtures run: the two image sources, the registry, foreign clients, the virtual machine.
-const PACKAGES: [&str; 9] = [
+/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, the virtual machine.
+const PACKAGES: [&str; 10] = [
     "busybox-static",
     "containerd",
     "cpio",
@@ -14,6 +14,7 @@ const PACKAGES: [&str; 9] = [
     "mmdebstrap",
     "python3-docker",
     "qemu-system-x86",
+    "runc",
     "skopeo",
     "util-linux",
 ];

@@ -19,6 +19,7 @@ use crate::container::{Places, Registry};
 use crate::events::Bus;
 use crate::plan::log::LogDefaults;
 use crate::plan::{Filters, HostFacts, InitFacts};
+use crate::runtimes::Runtimes;
 use crate::shim::Launcher;
 use crate::{exec, host, restore};
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub debug: bool,
     /// Directories with descriptions of devices (CDI); a later one counts before an earlier one.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// The runtimes that containers can ask for.
+    pub runtimes: Runtimes,
     /// Logs of containers that say nothing else.
     pub log: LogDefaults,
 }

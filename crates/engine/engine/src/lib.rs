@@ -18,6 +18,7 @@ mod names;
 mod plan;
 mod restart;
 mod restore;
+mod runtimes;
 mod shim;
 mod signal;
 mod state;
@@ -26,3 +27,4 @@ mod update;
 
 pub use engine::{Config, Engine, OpenError};
 pub use plan::log::LogDefaults;
+pub use runtimes::{OWN as OWN_RUNTIME, OciRuntime, Runtimes};

@@ -356,6 +356,7 @@ fn sweep_group(path: &Path) {
     if let Err(err) = cgroup.kill_all().and_then(|()| cgroup.delete()) {
         tracing::warn!(cgroup = %path.display(), error = %err, "left-over cgroup cannot be removed");
     }
+    host.remove_empty(path);
 }
 
 fn group_of(shared: &Shared, fixed: &Fixed) -> PathBuf {
@@ -388,6 +389,7 @@ pub(crate) fn remove_parent(shared: &Shared) {
     if let Err(err) = group.delete() {
         tracing::debug!(error = %err, "the cgroup of all containers stays");
     }
+    host.remove_empty(&parent);
 }
 
 /// Removes all files of a container; those that are gone are no error.

@@ -14,7 +14,7 @@ use havre_shim_proto::task::{
     ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse,
     UpdateTaskRequest, WaitRequest,
 };
-use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, TaskRequest};
+use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, RuntimeOptions, TaskRequest};
 use havre_sys::process::Child;
 use havre_sys::spawn::{Program, Spawn};
 use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp};
@@ -24,6 +24,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::container::{Exit, SHIM_DEADLINE};
+use crate::runtimes::OciRuntime;
 
 pub(crate) mod init;
 mod process;
@@ -71,6 +72,8 @@ pub(crate) struct RootMount {
 #[derive(Debug)]
 pub(crate) struct CreateTask {
     pub rootfs: Vec<RootMount>,
+    /// The program that makes the container; none: the shim itself.
+    pub runtime: Option<OciRuntime>,
     pub terminal: bool,
     pub open_stdin: bool,
     pub stdin_once: bool,
@@ -211,6 +214,10 @@ impl Shim {
             log: Some(task.log.clone()),
             open_stdin: task.open_stdin,
             stdin_once: task.stdin_once,
+            runtime: task.runtime.as_ref().map(|runtime| RuntimeOptions {
+                program: runtime.path.display().to_string(),
+                arguments: runtime.args.clone(),
+            }),
         };
         let rootfs = task.rootfs.iter().map(|mount| Mount {
             fstype: mount.kind.clone(),

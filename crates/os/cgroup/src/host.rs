@@ -104,6 +104,8 @@ pub struct Host {
     v1: BTreeMap<Controller, PathBuf>,
     unified: Option<PathBuf>,
     v2: BTreeSet<Controller>,
+    /// Every mount of version 1, those without a controller that is used from there too.
+    every_v1: Vec<PathBuf>,
 }
 
 impl Host {
@@ -141,7 +143,13 @@ impl Host {
         if v1.is_empty() && unified.is_none() {
             return Err(CgroupError::NotMounted);
         }
-        Ok(Self { v1, unified, v2 })
+        let every_v1 = mounts.iter().filter(|mount| mount.fs_type == "cgroup");
+        Ok(Self {
+            every_v1: every_v1.map(|mount| mount.mount_point.clone()).collect(),
+            v1,
+            unified,
+            v2,
+        })
     }
 
     /// The layout.
@@ -158,6 +166,16 @@ impl Host {
     #[must_use]
     pub fn has(&self, controller: Controller) -> bool {
         self.v1.contains_key(&controller) || self.is_v2(controller)
+    }
+
+    /// Removes the empty directory `path` from every hierarchy of version 1: other runtimes make it also where this
+    /// crate makes none (hierarchies with a name only, the freezer beside version 2). One that is in use stays.
+    pub fn remove_empty(&self, path: &Path) {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        for mount in &self.every_v1 {
+            // There is none in most of them.
+            rustix::fs::rmdir(mount.join(relative)).ok();
+        }
     }
 
     /// The mount of the unified hierarchy, if there is one.

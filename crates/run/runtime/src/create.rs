@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use havre_cgroup::{Cgroup, Host};
 use havre_sys::process::{Child, CloneArgs, CloneFlags, Keep, clone3};
 use oci_spec::runtime::{Hooks, Mount, MountBuilder, Spec};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
 
 use crate::cgroups::{self, Placement};
 use crate::channel::{self, Channel};
-use crate::child::rootfs::Sources;
+use crate::child::rootfs::{Sources, attach_layers, root_tree};
 use crate::child::{self, Init};
 use crate::delete::unmount_root;
 use crate::error::{RuntimeError, Step as _};
@@ -216,6 +218,22 @@ fn root_mounts(mounts: &[RootfsMount], plan: &Plan) -> Result<Vec<MountStep>, Ru
         MountStep::new(&mount)
     };
     mounts.iter().map(step).collect()
+}
+
+/// Mounts a container's root for another runtime, which finds it in place: in a mount namespace of the calling
+/// process's own, so that the host does not see it and it goes with the process.
+pub fn mount_root(bundle: &Path, spec: &Spec, mounts: &[RootfsMount]) -> Result<(), RuntimeError> {
+    let plan = Plan::new(spec, bundle)?;
+    let steps = root_mounts(mounts, &plan)?;
+    let layers: Vec<_> = steps.iter().map(root_tree).collect::<Result<_, _>>()?;
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let describe = || "make a mount namespace for the root".to_owned();
+    havre_sys::namespace::unshare(UnshareFlags::NEWNS).step(describe)?;
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", flags).step(describe)?;
+    attach_layers(&plan.rootfs, &layers).map(drop)
 }
 
 // === namespaces ===

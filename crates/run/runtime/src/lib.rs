@@ -21,7 +21,7 @@ mod state;
 mod tree;
 mod userns;
 
-pub use create::{Create, Created, RootfsMount, create, create_while};
+pub use create::{Create, Created, RootfsMount, create, create_while, mount_root};
 pub use delete::{Delete, delete};
 pub use error::{ExecCause, RuntimeError};
 pub use exec::{Exec, ExecChild, exec};

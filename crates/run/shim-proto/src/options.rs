@@ -19,6 +19,20 @@ pub struct HavreOptions {
     /// Close that pipe when the first attached client has left.
     #[prost(bool, tag = "3")]
     pub stdin_once: bool,
+    /// The program that makes the container instead of the shim itself.
+    #[prost(message, optional, tag = "4")]
+    pub runtime: Option<RuntimeOptions>,
+}
+
+/// An OCI runtime with the command line of runc.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RuntimeOptions {
+    /// Its absolute path.
+    #[prost(string, tag = "1")]
+    pub program: String,
+    /// Words between its name and the command.
+    #[prost(string, repeated, tag = "2")]
+    pub arguments: Vec<String>,
 }
 
 impl HavreOptions {

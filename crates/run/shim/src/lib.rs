@@ -9,6 +9,7 @@ mod dispatch;
 mod error;
 mod events;
 mod exit;
+mod foreign;
 mod input;
 mod log;
 mod output;

@@ -12,6 +12,7 @@ use oci_spec::runtime::Process as ProcessSpec;
 use rustix::process::{Pid, Signal};
 
 use crate::buffer::Outbox;
+use crate::foreign::Foreign;
 use crate::poll::Interest;
 
 /// Stages in the order in which they are passed.
@@ -45,6 +46,7 @@ impl Stage {
 pub(crate) enum Handle {
     Init(Box<Created>),
     Exec(ExecChild),
+    Foreign(Box<Foreign>),
 }
 
 /// How the process ended.
@@ -128,6 +130,7 @@ impl Process {
         match self.handle.as_ref()? {
             Handle::Init(created) => Some(created.pid()),
             Handle::Exec(child) => Some(child.pid()),
+            Handle::Foreign(made) => Some(made.child.pid),
         }
     }
 
@@ -146,6 +149,7 @@ impl Process {
         match &self.handle {
             Some(Handle::Init(created)) => created.child().kill(signal),
             Some(Handle::Exec(child)) => child.child().kill(signal),
+            Some(Handle::Foreign(made)) => made.child.kill(signal),
             None => Ok(()),
         }
     }
@@ -155,6 +159,7 @@ impl Process {
         match &self.handle {
             Some(Handle::Init(created)) => created.child().wait().map(Exited::status),
             Some(Handle::Exec(child)) => child.child().wait().map(Exited::status),
+            Some(Handle::Foreign(made)) => made.child.wait().map(Exited::status),
             None => Ok(0),
         }
     }

@@ -138,7 +138,12 @@ impl Server {
                 spec: &task.spec,
                 cgroup: Some(task.cgroup()?),
             };
-            if let Err(error) = havre_runtime_core::delete(&request) {
+            if let Some(tool) = &task.tool {
+                tool.delete();
+                if let Some(Err(error)) = request.cgroup.map(Cgroup::delete) {
+                    note(&Failure::of(&error).message);
+                }
+            } else if let Err(error) = havre_runtime_core::delete(&request) {
                 // What is left is swept by the engine; the container itself is gone either way.
                 note(&Failure::of(&error).message);
             }

@@ -7,6 +7,7 @@ use havre_types::ErrorKind;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::error::Failure;
+use crate::foreign::Tool;
 use crate::log::Log;
 use crate::process::{Handle, Process};
 use crate::slab::Slab;
@@ -23,6 +24,8 @@ pub(crate) struct Task {
     pub(crate) log: Option<Log>,
     pub(crate) paused: bool,
     pub(crate) oom_killed: bool,
+    /// The runtime that makes the processes, when it is not our own.
+    pub(crate) tool: Option<Tool>,
     /// In bytes; only asked for then.
     pub(crate) memory_peak: u64,
 }
@@ -56,17 +59,16 @@ impl Task {
 
     /// The container's cgroup, until Delete.
     pub(crate) fn cgroup(&self) -> Result<&Cgroup, Failure> {
-        match self
-            .processes
-            .get(INIT)
-            .and_then(|init| init.handle.as_ref())
-        {
-            Some(Handle::Init(created)) => Ok(created.cgroup()),
-            _ => Err(Failure::new(
-                ErrorKind::NotFound,
-                format!("container {} not created", self.id),
-            )),
-        }
+        let init = self.processes.get(INIT);
+        let found = match init.and_then(|init| init.handle.as_ref()) {
+            Some(Handle::Init(created)) => Some(created.cgroup()),
+            Some(Handle::Foreign(made)) => made.cgroup.as_ref(),
+            Some(Handle::Exec(_)) | None => None,
+        };
+        found.ok_or_else(|| {
+            let message = format!("container {} not created", self.id);
+            Failure::new(ErrorKind::NotFound, message)
+        })
     }
 
     /// Without a PID namespace of its own the kernel does not end the other processes with the first.

@@ -6,6 +6,7 @@ use havre_testkit::engine::EngineOptions;
 use havre_testkit::http::Body;
 use havre_testkit::{Engine, ensure_packages};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 /// Whether the host's controllers are on cgroup version 1, where the files below are.
 fn version_1() -> bool {
@@ -507,6 +508,82 @@ fn devices_come_by_name_from_descriptions_of_root() -> Result<()> {
         &refused,
         125,
         "unresolvable CDI devices harbour.example/crane=north",
+    );
+    Ok(())
+}
+
+/// With runc. crun refuses hosts with both versions of cgroups in use.
+#[test]
+fn other_runtimes_run_containers_too() -> Result<()> {
+    ensure_packages()?;
+    let engine = Engine::start_with(EngineOptions {
+        args: ["--add-runtime", "other=runc", "--default-runtime", "other"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..EngineOptions::default()
+    })?;
+    load_busybox(&engine)?;
+    a_life_under(&engine)
+}
+
+fn a_life_under(engine: &Engine) -> Result<()> {
+    let script = "echo out; echo err >&2; cat; id -u; grep Seccomp: /proc/self/status; exit 7";
+    let words = [
+        "run",
+        "--rm",
+        "-i",
+        "--network",
+        "none",
+        "-m",
+        "64m",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ];
+    let output = engine
+        .docker_command(&words)
+        .stdin(Stdio::null())
+        .output()?;
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(7), "{out}{err}");
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("out\n0\nSeccomp:\t2\n", "err\n")
+    );
+    engine.docker(&SLEEPING_BOX)?;
+    assert_eq!(engine.docker(&["exec", "box", "echo", "inside"])?, "inside");
+    assert_eq!(
+        engine.docker(&["exec", "-t", "box", "tty"])?.trim(),
+        "/dev/pts/0"
+    );
+    let runtime = engine.docker(&["inspect", "-f", "{{.HostConfig.Runtime}}", "box"])?;
+    assert_eq!(runtime, "other");
+    engine.docker(&["pause", "box"])?;
+    engine.docker(&["unpause", "box"])?;
+    engine.docker(&["logs", "box"])?;
+    engine.docker(&["stop", "-t", "0", "box"])?;
+    let code = engine.docker(&["inspect", "-f", "{{.State.ExitCode}}", "box"])?;
+    assert_eq!(code, "137");
+    engine.docker(&["start", "box"])?;
+    engine.docker(&["rm", "-f", "box"])?;
+    let missing = run_rm(engine, &["busybox", "nope"])?;
+    assert_fails(&missing, 127, "nope");
+    let own = stdout_of(engine, &["--runtime", "havre", "busybox", "echo", "own"])?;
+    assert_eq!(own, "own");
+    let shim = run_rm(
+        engine,
+        &["--runtime", "io.containerd.nothing.v9", "busybox", "true"],
+    )?;
+    assert_fails(
+        &shim,
+        125,
+        "binary not installed \"containerd-shim-nothing-v9\"",
+    );
+    assert!(
+        engine
+            .docker(&["info", "-f", "{{json .Runtimes}}"])?
+            .contains("\"other\"")
     );
     Ok(())
 }

@@ -42,6 +42,11 @@ pub(crate) async fn create(
     let mut host_config =
         blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
     warnings.extend(unavailable(request.networking_config.as_ref())?);
+    if host_config.runtime.is_empty() {
+        host_config
+            .runtime
+            .clone_from(&shared.config.runtimes.default);
+    }
     settle(&mut host_config, &shared.facts)?;
     plan::log::settle(&mut host_config.log_config, &shared.config.log);
 
@@ -113,6 +118,8 @@ fn limits_and_modes(
     image: &havre_oci::ImageConfig,
 ) -> ApiResult<Vec<String>> {
     let mut warnings = plan::settle_limits(host_config, &shared.facts);
+    shared.config.runtimes.check(&host_config.runtime)?;
+    warnings.extend(shared.config.runtimes.warning(&host_config.runtime));
     warnings.extend(plan::check(config, host_config, image, &shared.facts)?);
     join::name_by_id(&shared.registry, host_config)?;
     Ok(warnings)
@@ -196,9 +203,6 @@ fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
     }
     if host.restart_policy.name.is_empty() {
         "no".clone_into(&mut host.restart_policy.name);
-    }
-    if host.runtime.is_empty() {
-        "havre".clone_into(&mut host.runtime);
     }
     if host.shm_size == 0 {
         host.shm_size = 64 << 20;

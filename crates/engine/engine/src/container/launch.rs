@@ -197,7 +197,11 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
         modes: &modes,
         data: &data,
     };
-    let spec = plan::spec(inputs)?;
+    let mut spec = plan::spec(inputs)?;
+    let runtime = shared.config.runtimes.find(&fixed.host_config.runtime)?;
+    if runtime.is_some() {
+        crate::runtimes::adapt(&mut spec);
+    }
     make_bind_sources(fixed)?;
     let (resolv, hosts) = host::network_files();
     for (name, text) in plan::engine_texts(inputs, &resolv, &hosts)? {
@@ -207,6 +211,7 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     write_spec(&shared.places.bundle(&fixed.id), &spec)?;
     Ok(CreateTask {
         rootfs,
+        runtime,
         terminal: fixed.config.tty,
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,

@@ -57,12 +57,6 @@ pub(crate) fn check(
     }
     let given = user_mounts(host)?;
     not_yet(config, host, &given)?;
-    if RUNC.contains(&host.runtime.as_str()) {
-        warnings.push(format!(
-            "runtime {} is Havre's own runtime here",
-            host.runtime
-        ));
-    }
     if matches!(host.network_mode.as_str(), "" | "default") {
         warnings.push(
             "the bridge network is not available yet: the container runs with network \"none\""
@@ -149,9 +143,6 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
     Ok(())
 }
 
-/// What Docker's own runtime is called where it is asked for by name: there is no other difference to ask for.
-const RUNC: [&str; 2] = ["runc", "io.containerd.runc.v2"];
-
 /// Nothing of the request is mounted at this path.
 fn is_unmounted(path: &str, given: &[UserMount]) -> bool {
     mounts::absolute(path).is_ok_and(|path| given.iter().all(|mount| mount.destination != path))
@@ -189,16 +180,6 @@ fn not_yet(
         } else {
             format!("Unknown option {key}")
         }));
-    }
-    if !matches!(
-        host.runtime.as_str(),
-        "" | "havre" | "io.containerd.havre.v2"
-    ) && !RUNC.contains(&host.runtime.as_str())
-    {
-        return Err(ApiError::invalid(format!(
-            "unknown or invalid runtime name: {}",
-            host.runtime
-        )));
     }
     Ok(())
 }

@@ -199,10 +199,6 @@ fn what_is_not_there_yet_is_named() {
             ..base()
         },
         HostConfig {
-            runtime: "runsc".to_owned(),
-            ..base()
-        },
-        HostConfig {
             memory: 1,
             ..base()
         },

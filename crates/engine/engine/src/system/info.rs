@@ -11,7 +11,8 @@ use havre_engine_types::{
 use havre_types::Timestamp;
 
 use super::VERSION;
-use crate::engine::Shared;
+use crate::engine::{Config, Shared};
+use crate::runtimes::OWN;
 use crate::state::Status;
 
 /// Collects the facts; reads a few files.
@@ -33,10 +34,6 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
     let uname = rustix::system::uname();
     let os = os_release();
     let config = &shared.config;
-    let runtime = Runtime {
-        path: config.shim.display().to_string(),
-        ..Runtime::default()
-    };
     SystemInfo {
         id: config.instance.clone(),
         containers: running + paused + stopped,
@@ -69,8 +66,13 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         name: shared.facts.hostname.clone(),
         labels: config.labels.clone(),
         server_version: VERSION.to_owned(),
-        runtimes: [("havre".to_owned(), runtime)].into(),
-        default_runtime: "havre".to_owned(),
+        runtimes: runtimes(config),
+        default_runtime: config.runtimes.default.clone(),
+        cdi_spec_dirs: config
+            .cdi_spec_dirs
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect(),
         swarm: SwarmInfo {
             local_node_state: "inactive".to_owned(),
             ..SwarmInfo::default()
@@ -93,6 +95,23 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         warnings: missing(),
         ..cgroup_info()
     }
+}
+
+/// Havre's own runtime, and those of the configuration.
+fn runtimes(config: &Config) -> BTreeMap<String, Runtime> {
+    let own = Runtime {
+        path: config.shim.display().to_string(),
+        ..Runtime::default()
+    };
+    let programs = config.runtimes.programs.iter().map(|(name, program)| {
+        let runtime = Runtime {
+            path: program.path.display().to_string(),
+            runtime_args: Some(program.args.clone()).filter(|args| !args.is_empty()),
+            ..Runtime::default()
+        };
+        (name.clone(), runtime)
+    });
+    programs.chain([(OWN.to_owned(), own)]).collect()
 }
 
 /// What Docker's driver says of itself, as far as it is so here.

@@ -59,6 +59,7 @@ impl Fixture {
             labels: Vec::new(),
             debug: false,
             cdi_spec_dirs: Vec::new(),
+            runtimes: havre_engine::Runtimes::default(),
             log: LogDefaults::default(),
         };
         let fixture = Self::open(config, directory).await;

@@ -123,7 +123,7 @@ impl Sources {
     }
 }
 
-fn root_tree(step: &MountStep) -> Result<RootTree, RuntimeError> {
+pub(crate) fn root_tree(step: &MountStep) -> Result<RootTree, RuntimeError> {
     match step.tree() {
         Ok(Some(tree)) => Ok(RootTree::Ready(tree)),
         Err(RuntimeError::Step { source, .. })
@@ -176,10 +176,19 @@ pub(crate) fn build(init: &Init<'_>) -> Result<Root, RuntimeError> {
 }
 
 fn attach_root(init: &Init<'_>) -> Result<Root, RuntimeError> {
-    let path = &init.plan.rootfs;
+    attach_layers(&init.plan.rootfs, &init.rootfs.root)?
+        .map(Root::from_fd)
+        .ok_or_else(|| RuntimeError::spec("root", "there is no root"))
+}
+
+/// Mounts the layers of a root one over the other and gives the uppermost.
+pub(crate) fn attach_layers(
+    path: &Path,
+    layers: &[RootTree],
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let describe = || format!("mount the root on `{}`", path.display());
     let mut last = None;
-    for layer in &init.rootfs.root {
+    for layer in layers {
         let fd = match layer {
             RootTree::Ready(tree) => {
                 let place = open_directory(path).step(describe)?;
@@ -193,8 +202,7 @@ fn attach_root(init: &Init<'_>) -> Result<Root, RuntimeError> {
         };
         last = Some(fd);
     }
-    last.map(Root::from_fd)
-        .ok_or_else(|| RuntimeError::spec("root", "there is no root"))
+    Ok(last)
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {

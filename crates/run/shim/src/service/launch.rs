@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use havre_cgroup::Host;
+use havre_cgroup::{Cgroup, Host};
 use havre_runtime_core::{Create, Exec, Gate, RootfsMount, StdioSpec, create, exec};
 use havre_shim_proto::events::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIo, TaskStart};
 use havre_shim_proto::task::{
     CreateTaskRequest, CreateTaskResponse, ExecProcessRequest, StartRequest, StartResponse,
 };
-use havre_shim_proto::{Empty, HavreOptions};
+use havre_shim_proto::{Empty, HavreOptions, RuntimeOptions};
 use havre_types::{ErrorKind, Timestamp};
 use oci_spec::runtime::Spec;
 use prost::Message as _;
 
 use crate::error::{Failure, note};
+use crate::foreign::Tool;
 use crate::log::Log;
 use crate::process::{Asked, Exit, Handle, Process, Stage};
 use crate::server::Server;
@@ -55,18 +56,14 @@ impl Server {
             })
             .collect();
         let host = Host::detect().map_err(|error| Failure::of(&error))?;
-        let created = create(&Create {
-            id: &call.id,
-            bundle: Path::new(&call.bundle),
-            spec: &spec,
-            rootfs_mounts: &mounts,
-            stdio,
-            cgroup_host: &host,
-            gate: Gate::Hold,
-            preserve_fds: 0,
-            die_with_parent: true,
-        })
-        .map_err(|error| Failure::of(&error))?;
+        let tool = tool(&call, options.runtime);
+        let handle = match &tool {
+            Some(tool) => {
+                let made = tool.create(&spec, &mounts, &stdio, &host)?;
+                Handle::Foreign(Box::new(made))
+            }
+            None => own_init(&call, &spec, &mounts, stdio, &host)?,
+        };
         let mut init = Process::new(Asked {
             exec_id: String::new(),
             terminal: call.terminal,
@@ -75,7 +72,7 @@ impl Server {
             stdout: call.stdout.clone(),
             stderr: call.stderr.clone(),
         });
-        init.handle = Some(Handle::Init(Box::new(created)));
+        init.handle = Some(handle);
         init.stage = Stage::Created;
         let pid = init.pid_number();
         let mut processes = Slab::default();
@@ -88,6 +85,7 @@ impl Server {
             log,
             paused: false,
             oom_killed: false,
+            tool,
             memory_peak: 0,
         });
         if let Err(failure) = self.take_streams(INIT, ends) {
@@ -126,16 +124,18 @@ impl Server {
     fn undo_create(&mut self) {
         self.release_clients(INIT);
         let Some(task) = self.task.take() else { return };
-        if let Some(Handle::Init(created)) =
-            task.processes.get(INIT).and_then(|p| p.handle.as_ref())
-        {
-            let ended = created.child().kill(rustix::process::Signal::KILL);
-            if let Err(error) = ended.and_then(|()| created.child().wait().map(drop)) {
-                note(&format!("failed to end the container: {error}"));
-            }
-            if let Err(error) = created.cgroup().delete() {
-                note(&Failure::of(&error).message);
-            }
+        let Some(init) = task.processes.get(INIT) else {
+            return;
+        };
+        let ended = init.kill(rustix::process::Signal::KILL);
+        if let Err(error) = ended.and_then(|()| init.wait().map(drop)) {
+            note(&format!("failed to end the container: {error}"));
+        }
+        if let Some(tool) = &task.tool {
+            tool.delete();
+        }
+        if let Ok(Err(error)) = task.cgroup().map(Cgroup::delete) {
+            note(&Failure::of(&error).message);
         }
     }
 
@@ -221,15 +221,19 @@ impl Server {
 
     fn start_init(&mut self) -> Result<(), Failure> {
         self.keep_sources(INIT)?;
+        let tool = self.task()?.tool.clone();
         let process = self.task_mut()?.process_mut("")?;
-        let Some(Handle::Init(created)) = process.handle.as_mut() else {
-            return Err(Failure::new(
-                ErrorKind::Internal,
-                "the container has no process",
-            ));
-        };
         // When this fails the process has ended, or is about to; `reap` finishes it.
-        created.start().map_err(|error| Failure::of(&error))?;
+        match (process.handle.as_mut(), tool) {
+            (Some(Handle::Init(created)), _) => {
+                created.start().map_err(|error| Failure::of(&error))?;
+            }
+            (Some(Handle::Foreign(_)), Some(tool)) => tool.start()?,
+            (Some(Handle::Foreign(_) | Handle::Exec(_)) | None, _) => {
+                let text = "the container has no process";
+                return Err(Failure::new(ErrorKind::Internal, text));
+            }
+        }
         process.stage = Stage::Running;
         Ok(())
     }
@@ -245,34 +249,41 @@ impl Server {
             true => Streams::Terminal(process.size),
             false => Streams::Pipes(Stdin::from_wish(open_stdin)),
         })?;
-        let outcome = exec(&Exec {
-            id: &task.id,
-            init_pid,
-            spec: &task.spec,
-            process: &spec,
-            stdio,
-            cgroup: Some(task.cgroup()?),
-            gate: Gate::Hold,
-            preserve_fds: 0,
-            die_with_parent: true,
-        });
+        let outcome = match &task.tool {
+            Some(tool) => match tool.exec(&spec, &stdio) {
+                Ok(made) => Ok(Handle::Foreign(Box::new(made))),
+                Err(failure) => Err((NOT_EXECUTED, failure)),
+            },
+            None => exec(&Exec {
+                id: &task.id,
+                init_pid,
+                spec: &task.spec,
+                process: &spec,
+                stdio,
+                cgroup: Some(task.cgroup()?),
+                gate: Gate::Hold,
+                preserve_fds: 0,
+                die_with_parent: true,
+            })
+            .map(Handle::Exec)
+            .map_err(|error| (error.exit_code().into(), Failure::of(&error))),
+        };
         let process = task.processes.get_mut(at).ok_or_else(gone)?;
         process.spec = None;
-        let child = match outcome {
-            Ok(child) => child,
-            Err(error) => {
+        let handle = match outcome {
+            Ok(handle) => handle,
+            Err((status, failure)) => {
                 // Whoever waits for it or is attached to it must not wait for ever.
-                let status = error.exit_code().into();
                 process.exit = Some(Exit {
                     status,
                     at: Timestamp::now(),
                 });
                 self.finish_process(at);
-                return Err(Failure::of(&error));
+                return Err(failure);
             }
         };
 
-        process.handle = Some(Handle::Exec(child));
+        process.handle = Some(handle);
         process.stage = Stage::Created;
         self.take_streams(at, ends)?;
         self.keep_sources(at)?;
@@ -292,6 +303,7 @@ impl Server {
         let console = match process.handle.as_mut() {
             Some(Handle::Init(created)) => created.console(),
             Some(Handle::Exec(child)) => child.console(),
+            Some(Handle::Foreign(made)) => made.console.take(),
             None => None,
         };
         let ends = match console {
@@ -302,12 +314,48 @@ impl Server {
     }
 }
 
+/// What a shell answers for a command that cannot be executed; other runtimes do not tell more.
+const NOT_EXECUTED: u32 = 126;
+
 /// The kind of streams that a process gets.
 #[derive(Clone, Copy)]
 enum Streams {
     /// With this size, if one was asked for.
     Terminal(Option<(u16, u16)>),
     Pipes(Stdin),
+}
+
+/// The program of another runtime, if the engine names one.
+fn tool(call: &CreateTaskRequest, runtime: Option<RuntimeOptions>) -> Option<Tool> {
+    let RuntimeOptions { program, arguments } = runtime?;
+    Some(Tool {
+        program,
+        arguments,
+        bundle: call.bundle.clone().into(),
+        id: call.id.clone(),
+    })
+}
+
+fn own_init(
+    call: &CreateTaskRequest,
+    spec: &Spec,
+    rootfs_mounts: &[RootfsMount],
+    stdio: StdioSpec,
+    cgroup_host: &Host,
+) -> Result<Handle, Failure> {
+    let created = create(&Create {
+        id: &call.id,
+        bundle: Path::new(&call.bundle),
+        spec,
+        rootfs_mounts,
+        stdio,
+        cgroup_host,
+        gate: Gate::Hold,
+        preserve_fds: 0,
+        die_with_parent: true,
+    });
+    let created = created.map_err(|error| Failure::of(&error))?;
+    Ok(Handle::Init(Box::new(created)))
 }
 
 fn gone() -> Failure {
