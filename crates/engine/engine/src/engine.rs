@@ -26,6 +26,9 @@ use crate::{exec, host, restore};
 /// How long work may take to end when the engine stops.
 const LAST_WORK: Duration = Duration::from_secs(10);
 
+/// How long an event waits for a record to be written with: what a kill of the engine can cost.
+const EVENTS_WAIT: Duration = Duration::from_millis(30);
+
 /// How an engine is set up. Every name on the disk and in the kernel derives from it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -233,7 +236,7 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
     }))
 }
 
-/// Writes events that no record carried along; a few times a second is enough for them.
+/// Writes events that no record carried along, a few at a time.
 async fn save_events(shared: Arc<Shared>) {
     let mut newest = shared.bus.watch();
     loop {
@@ -241,8 +244,7 @@ async fn save_events(shared: Arc<Shared>) {
             changed = newest.changed() => if changed.is_err() { return },
             () = shared.stopping.cancelled() => return,
         }
-        let due = tokio::time::Instant::now() + Duration::from_millis(300);
-        tokio::time::sleep_until(due).await;
+        tokio::time::sleep_until(tokio::time::Instant::now() + EVENTS_WAIT).await;
         newest.borrow_and_update();
         let batch = shared.bus.save(havre_meta::Batch::new());
         if !batch.is_empty()
@@ -273,9 +275,13 @@ impl Shared {
         self.bus.publish(event(kind, "prune", actor, String::new()));
     }
 
-    /// Publishes an event about an image.
+    /// Publishes an event about an image: with its labels, while it is there.
     pub(crate) fn announce_image(&self, action: &str, id: &str, name: &str) {
-        let attributes = [("name".to_owned(), name.to_owned())].into();
+        let image = self.images.resolve(id).ok();
+        let mut attributes = image
+            .and_then(|image| image.config.config.labels.clone())
+            .unwrap_or_default();
+        attributes.insert("name".to_owned(), name.to_owned());
         let actor = Actor {
             id: id.to_owned(),
             attributes,

@@ -1,7 +1,7 @@
 //! The event bus: an ordered journal that every subscriber reads by sequence number, also after a restart.
 //!
 //! The journal lies in the metadata store. An event that comes with a change of a record is written in the change's
-//! own transaction, every other one within [`crate::engine`]'s 300 ms; so a killed engine loses at most the latter.
+//! own transaction, every other one within 30 ms; so a killed engine loses at most those of its last 30 ms.
 //! The newest [`CAPACITY`] events stay. A subscriber holds a position, not a queue of its own: a slow one costs
 //! nothing and loses nothing until it is that far behind. Then it gets one event that says how many it missed.
 

@@ -97,8 +97,7 @@ impl Images for Engine {
         for record in removed.await? {
             items.push(match record {
                 DeleteRecord::Untagged(reference) => {
-                    self.shared
-                        .announce_image("untag", &id, &reference.familiar());
+                    self.shared.announce_image("untag", &id, &id);
                     ImageDeleteItem {
                         untagged: reference.familiar(),
                         ..ImageDeleteItem::default()

@@ -17,6 +17,8 @@ mod crash;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod exchange;
 #[cfg(test)]
 mod faults;

@@ -68,6 +68,7 @@ pub(super) fn load(shared: &Arc<Shared>, request: LoadRequest) -> ApiResult<Prog
             .map_err(|err| ApiError::from_classified(&err))?;
         for Loaded { image, references } in loaded {
             let id = image.id().as_str();
+            shared.announce_image("load", id, id);
             let mut names: Vec<String> = references.iter().map(Reference::familiar).collect();
             let line = if names.is_empty() {
                 names.push(id.to_owned());
@@ -76,7 +77,6 @@ pub(super) fn load(shared: &Arc<Shared>, request: LoadRequest) -> ApiResult<Prog
                 "Loaded image: "
             };
             for name in names {
-                shared.announce_image("load", id, &name);
                 let stream = format!("{line}{name}\n");
                 sender
                     .blocking_send(Ok(JsonMessage {
@@ -115,7 +115,6 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
     let config = instructions::image_config(&config);
     let body = Body::new(request.archive);
     Ok(run(shared, move |shared, sender| {
-        let name = reference.as_ref().map(Reference::familiar);
         let image = shared
             .images
             .import(
@@ -130,7 +129,7 @@ pub(super) fn import(shared: &Arc<Shared>, request: ImportRequest) -> ApiResult<
             )
             .map_err(|err| ApiError::from_classified(&err))?;
         let id = image.id().to_string();
-        shared.announce_image("import", &id, name.as_deref().unwrap_or(&id));
+        shared.announce_image("import", &id, &id);
         sender.blocking_send(Ok(JsonMessage::status(id))).ok();
         Ok(())
     }))

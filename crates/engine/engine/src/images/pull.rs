@@ -105,7 +105,7 @@ async fn run(
         vec![request.reference.clone()]
     };
     for reference in references {
-        let name = reference.familiar();
+        let (name, repository) = (reference.familiar(), reference.familiar_name());
         let one = havre_registry_client::PullRequest {
             reference,
             ..request.clone()
@@ -127,7 +127,7 @@ async fn run(
         };
         let (pulled, ()) = tokio::join!(shared.puller.pull(one, Arc::new(report)), forward);
         let pulled = pulled.map_err(|err| failed(&err))?;
-        shared.announce_image("pull", &name, &name);
+        shared.announce_image("pull", &name, &repository);
         tracing::info!(image = %pulled.image.id(), name, "pulled");
     }
     Ok(())
