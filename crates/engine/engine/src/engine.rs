@@ -26,8 +26,8 @@ use crate::{exec, host, restore};
 /// How long work may take to end when the engine stops.
 const LAST_WORK: Duration = Duration::from_secs(10);
 
-/// How long an event waits for a record to be written with: what a kill of the engine can cost.
-const EVENTS_WAIT: Duration = Duration::from_millis(30);
+/// How long an event waits for a record to be written with.
+const EVENTS_WAIT: Duration = Duration::from_millis(300);
 
 /// How an engine is set up. Every name on the disk and in the kernel derives from it.
 #[derive(Clone, Debug)]
@@ -150,10 +150,7 @@ impl Engine {
         {
             tracing::warn!("work is cut off at the end");
         }
-        let batch = self.shared.bus.save(havre_meta::Batch::new());
-        if let Err(err) = self.shared.meta.write(batch).await {
-            tracing::warn!(error = %err, "the last events are not recorded");
-        }
+        self.shared.bus.flush(&self.shared.meta).await;
         let all = self.shared.registry.all();
         if all.iter().all(|container| container.now().shim.is_none()) {
             let shared = Arc::clone(&self.shared);
@@ -177,6 +174,7 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         places.all_data(),
         places.all_bundles(),
         config.data_root.join("content"),
+        config.data_root.join("events"),
         snapshot_root.clone(),
     ] {
         host::make_private_dir(&path).map_err(|source| OpenError::Directory {
@@ -211,7 +209,8 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         path: config.shim.clone(),
         source,
     })?;
-    let bus = Bus::open(&meta).map_err(|source| OpenError::Read { source })?;
+    let events = config.data_root.join("events");
+    let bus = Bus::open(&meta, &events).map_err(|source| OpenError::Read { source })?;
     let init = InitFacts {
         by_default: config.init,
         program: config.init_path.clone(),
@@ -246,12 +245,7 @@ async fn save_events(shared: Arc<Shared>) {
         }
         tokio::time::sleep_until(tokio::time::Instant::now() + EVENTS_WAIT).await;
         newest.borrow_and_update();
-        let batch = shared.bus.save(havre_meta::Batch::new());
-        if !batch.is_empty()
-            && let Err(err) = shared.meta.write(batch).await
-        {
-            tracing::warn!(error = %err, "events are not recorded");
-        }
+        shared.bus.flush(&shared.meta).await;
     }
 }
 

@@ -1,13 +1,16 @@
 //! The event bus: an ordered journal that every subscriber reads by sequence number, also after a restart.
 //!
 //! The journal lies in the metadata store. An event that comes with a change of a record is written in the change's
-//! own transaction, every other one within 30 ms; so a killed engine loses at most those of its last 30 ms.
+//! own transaction; every other one soon after, and until then it stands in a file without a sync, so that a killed
+//! engine loses none.
 //! The newest [`CAPACITY`] events stay. A subscriber holds a position, not a queue of its own: a slow one costs
 //! nothing and loses nothing until it is that far behind. Then it gets one event that says how many it missed.
 
 mod filter;
+mod tail;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use havre_engine_types::{Actor, Event};
@@ -16,6 +19,7 @@ use havre_types::Timestamp;
 use tokio::sync::watch;
 
 pub(crate) use self::filter::{check, wanted};
+use self::tail::Tail;
 
 /// Kind of the documents in the metadata store.
 const KIND: &str = "event";
@@ -35,6 +39,7 @@ pub(crate) struct Numbered {
 #[derive(Debug)]
 pub(crate) struct Bus {
     inner: Mutex<Inner>,
+    tail: Option<Tail>,
     newest: watch::Sender<u64>,
 }
 
@@ -48,7 +53,8 @@ struct Inner {
 
 impl Bus {
     /// Takes up the events of former runs. Damaged ones are gone, the others stay.
-    pub(crate) fn open(meta: &Meta) -> Result<Self, havre_meta::ReadError> {
+    /// `directory` is for the events that the journal does not have yet.
+    pub(crate) fn open(meta: &Meta, directory: &Path) -> Result<Self, havre_meta::ReadError> {
         let mut ring: Vec<Numbered> = meta
             .list(KIND)?
             .into_iter()
@@ -62,32 +68,72 @@ impl Bus {
             })
             .collect();
         ring.sort_by_key(|entry| entry.sequence);
+        let saved = ring.last().map_or(1, |entry| entry.sequence + 1);
+        let (tail, left) = match Tail::open(directory) {
+            Ok((tail, left)) => (Some(tail), left),
+            Err(error) => {
+                tracing::warn!(%error, "a kill of the engine may cost the newest events");
+                (None, Vec::new())
+            }
+        };
+        let unsaved = left.into_iter().filter(|(sequence, _)| *sequence >= saved);
+        ring.extend(unsaved.map(|(sequence, event)| Numbered {
+            sequence,
+            event: Arc::new(event),
+        }));
         let next = ring.last().map_or(1, |entry| entry.sequence + 1);
         let inner = Inner {
             ring: ring.into(),
-            saved: next,
+            saved,
             next,
         };
         Ok(Self {
             inner: Mutex::new(inner),
+            tail,
             newest: watch::Sender::new(next - 1),
         })
     }
 
-    /// Publishes an event to subscribers now; it becomes durable with the next batch that passes [`Bus::save`].
+    /// Publishes an event to subscribers; it becomes durable with the next batch that passes [`Bus::save`].
     pub(crate) fn publish(&self, event: Event) {
+        let event = Arc::new(event);
         let mut inner = self.lock();
         let sequence = inner.next;
         inner.next += 1;
         inner.ring.push_back(Numbered {
             sequence,
-            event: Arc::new(event),
+            event: Arc::clone(&event),
         });
         if inner.ring.len() > 4 * CAPACITY {
             inner.ring.pop_front();
         }
         drop(inner);
-        self.newest.send_replace(sequence);
+        if let Some(tail) = &self.tail
+            && let Err(error) = tail.append(sequence, &event)
+        {
+            tracing::debug!(%error, "an event waits for the journal in memory alone");
+        }
+        self.newest.send_if_modified(|newest| {
+            let newer = sequence > *newest;
+            *newest = sequence.max(*newest);
+            newer
+        });
+    }
+
+    /// Writes everything that is not in the journal yet.
+    pub(crate) async fn flush(&self, meta: &Meta) {
+        if let Some(tail) = &self.tail {
+            tail.turn();
+        }
+        // The store writes in order: what earlier batches took is there before this one.
+        if let Err(error) = meta.write(self.save(Batch::new())).await {
+            return tracing::warn!(%error, "events are not recorded");
+        }
+        if let Some(tail) = &self.tail
+            && let Err(error) = tail.forget()
+        {
+            tracing::debug!(%error, "recorded events stay in their file");
+        }
     }
 
     /// Adds what is not yet durable to `batch`, and the removal of what fell out of the ring.
@@ -161,6 +207,8 @@ fn id(sequence: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn numbered(action: u64) -> Event {
@@ -177,21 +225,28 @@ mod tests {
         let total = u64::try_from(CAPACITY).unwrap() + 500;
         {
             let meta = Meta::open(&path).unwrap();
-            let bus = Bus::open(&meta).unwrap();
+            let bus = Bus::open(&meta, directory.path()).unwrap();
             for action in 1..=total {
                 bus.publish(numbered(action));
                 if action % 400 == 0 || action == total {
                     meta.write(bus.save(Batch::new())).await.unwrap();
                 }
             }
-            // Never saved: the engine is killed here.
+            // Never saved: the engine is killed here, in the middle of a line.
             bus.publish(numbered(total + 1));
+            let mut file = fs_err::OpenOptions::new()
+                .append(true)
+                .open(directory.path().join("events.0"))
+                .unwrap();
+            file.write_all(b"{\"sequence\":7").unwrap();
         }
         let meta = Meta::open(&path).unwrap();
-        let bus = Bus::open(&meta).unwrap();
+        let bus = Bus::open(&meta, directory.path()).unwrap();
+        let total = total + 1;
+        bus.flush(&meta).await;
         let found = bus.after(0);
         assert_eq!(found.len(), CAPACITY);
-        let expected: Vec<u64> = (501..=total).collect();
+        let expected: Vec<u64> = (502..=total).collect();
         let sequences: Vec<u64> = found.iter().map(|entry| entry.sequence).collect();
         assert_eq!(sequences, expected);
         let actions: Vec<u64> = found
@@ -202,5 +257,16 @@ mod tests {
         bus.publish(numbered(0));
         assert_eq!(bus.after(total)[0].sequence, total + 1);
         assert_eq!(*bus.watch().borrow(), total + 1);
+        // What the journal has is not kept twice, and nothing is lost by turning.
+        bus.flush(&meta).await;
+        bus.publish(numbered(1));
+        drop(bus);
+        for name in ["events.0", "events.1"] {
+            let length = fs_err::metadata(directory.path().join(name)).unwrap().len();
+            assert!(length < 2000, "{name}: {length}");
+        }
+        let bus = Bus::open(&meta, directory.path()).unwrap();
+        let newest: Vec<u64> = bus.after(total).iter().map(|e| e.sequence).collect();
+        assert_eq!(newest, [total + 1, total + 2]);
     }
 }
