@@ -112,18 +112,18 @@ fn the_journal_outlives_a_killed_engine() -> Result<()> {
             "true",
         ])?;
     }
-    // What is acknowledged with a change of a record is as durable as the record, and so is all before it.
     engine.docker(&["rm", "c0"])?;
+    engine.docker(&["rename", "c1", "renamed"])?;
     let before = recorded(&engine, &["type=container"])?;
-    assert_eq!(before.len(), 21);
+    assert_eq!(before.len(), 22);
     engine.kill9()?;
     engine.restart()?;
     assert_eq!(recorded(&engine, &["type=container"])?, before);
-    engine.docker(&["rm", "c1"])?;
+    engine.docker(&["rm", "renamed"])?;
     let all = recorded(&engine, &["type=container"])?;
-    assert_eq!(actions(&all)[20..], ["destroy", "destroy"]);
+    assert_eq!(actions(&all)[20..], ["destroy", "rename", "destroy"]);
     let times: Vec<i64> = all.iter().filter_map(|e| e["timeNano"].as_i64()).collect();
-    ensure!(times.is_sorted() && times.len() == 22, "{times:?}");
+    ensure!(times.is_sorted() && times.len() == 23, "{times:?}");
     Ok(())
 }
 
