@@ -167,6 +167,7 @@ impl Shim {
             log: Some(log),
             open_stdin,
             stdin_once,
+            runtime: None,
         };
         CreateTaskRequest {
             id: self.id.clone(),

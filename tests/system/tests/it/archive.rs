@@ -7,6 +7,7 @@ mod tar;
 
 use crate::support::{SLEEPING_BOX, assert_fails, engine, inspect, stdout_of, text, until};
 use anyhow::{Context as _, Result};
+use fs_err::os::unix::fs::symlink;
 use havre_testkit::Engine;
 use havre_testkit::command::command;
 use havre_testkit::http::Body;
@@ -40,7 +41,7 @@ fn source(engine: &Engine) -> Result<PathBuf> {
     fs_err::create_dir_all(source.join("sub"))?;
     fs_err::write(source.join("f"), "one\n")?;
     fs_err::write(source.join("sub/g"), "two\n")?;
-    fs_err::os::unix::fs::symlink("f", source.join("l"))?;
+    symlink("f", source.join("l"))?;
     Ok(source)
 }
 
@@ -416,10 +417,8 @@ fn changes_are_the_containers_own() -> Result<()> {
     Ok(())
 }
 
-/// An image of a running container: it runs, and says where it comes from.
-#[test]
-fn a_commit_is_an_image() -> Result<()> {
-    let engine = engine()?;
+/// A running container with a file of its own, and a variable.
+fn a_box_with_content(engine: &Engine) -> Result<()> {
     let words = [
         "run",
         "-d",
@@ -437,7 +436,14 @@ fn a_commit_is_an_image() -> Result<()> {
     engine.docker(&words)?;
     until(&true, || {
         Ok(engine.docker(&["diff", "box"])?.contains("/file"))
-    })?;
+    })
+}
+
+/// An image of a running container: it runs, and says where it comes from.
+#[test]
+fn a_commit_is_an_image() -> Result<()> {
+    let engine = engine()?;
+    a_box_with_content(&engine)?;
     let id = engine.docker(&[
         "commit",
         "-a",
