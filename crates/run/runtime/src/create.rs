@@ -97,6 +97,11 @@ impl Created {
         &self.cgroup
     }
 
+    /// The container's cgroup, to be changed.
+    pub const fn cgroup_mut(&mut self) -> &mut Cgroup {
+        &mut self.cgroup
+    }
+
     /// Opens the gate of a container made with [`Gate::Hold`] and waits until its program is
     /// executed; then runs its poststart hooks.
     pub fn start(&mut self) -> Result<(), RuntimeError> {

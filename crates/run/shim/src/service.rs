@@ -2,7 +2,7 @@
 
 pub(crate) mod launch;
 
-use havre_cgroup::{Cgroup, Host};
+use havre_cgroup::Cgroup;
 use havre_runtime_core::Delete;
 use havre_shim_proto::events::{TaskDelete, TaskPaused, TaskResumed};
 use havre_shim_proto::metrics;
@@ -281,8 +281,7 @@ impl Server {
         Ok(Empty {})
     }
 
-    pub(crate) fn update(&self, call: &UpdateTaskRequest) -> Result<Empty, Failure> {
-        let task = self.task()?;
+    pub(crate) fn update(&mut self, call: &UpdateTaskRequest) -> Result<Empty, Failure> {
         let text = call
             .resources
             .as_ref()
@@ -293,9 +292,7 @@ impl Server {
                 format!("invalid resources: {error}"),
             )
         })?;
-        let host = Host::detect().map_err(|error| Failure::of(&error))?;
-        let mut cgroup =
-            Cgroup::open(&host, task.cgroup()?.path()).map_err(|error| Failure::of(&error))?;
+        let cgroup = self.task_mut()?.cgroup_mut()?;
         cgroup
             .apply(&resources)
             .map_err(|error| Failure::of(&error))?;

@@ -65,10 +65,24 @@ impl Task {
             Some(Handle::Foreign(made)) => made.cgroup.as_ref(),
             Some(Handle::Exec(_)) | None => None,
         };
-        found.ok_or_else(|| {
-            let message = format!("container {} not created", self.id);
-            Failure::new(ErrorKind::NotFound, message)
-        })
+        found.ok_or_else(|| self.not_created())
+    }
+
+    /// The same, for a change that may add hierarchies: whoever enters later and the end must know them.
+    pub(crate) fn cgroup_mut(&mut self) -> Result<&mut Cgroup, Failure> {
+        let missing = self.not_created();
+        let init = self.processes.get_mut(INIT);
+        let found = match init.and_then(|init| init.handle.as_mut()) {
+            Some(Handle::Init(created)) => Some(created.cgroup_mut()),
+            Some(Handle::Foreign(made)) => made.cgroup.as_mut(),
+            Some(Handle::Exec(_)) | None => None,
+        };
+        found.ok_or(missing)
+    }
+
+    fn not_created(&self) -> Failure {
+        let message = format!("container {} not created", self.id);
+        Failure::new(ErrorKind::NotFound, message)
     }
 
     /// Without a PID namespace of its own the kernel does not end the other processes with the first.

@@ -211,6 +211,10 @@ fn limits_change_at_once_and_hold_at_the_next_start() -> Result<()> {
         Ok(())
     };
     check(&engine)?;
+    // Who enters later is under the new limits, too.
+    let groups = engine.docker(&["exec", "box", "cat", "/proc/self/cgroup", "/proc/1/cgroup"])?;
+    let (own, first) = groups.split_at(groups.len() / 2);
+    assert_eq!(own.trim(), first.trim());
     engine.kill9()?;
     engine.restart()?;
     check(&engine)?;

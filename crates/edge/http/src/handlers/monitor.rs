@@ -33,7 +33,8 @@ pub(super) async fn stats(call: &Call) -> Reply {
     let sample = samples
         .recv()
         .await
-        .ok_or_else(|| ApiError::internal("no statistics could be read"))?;
+        // It was removed between two samples.
+        .ok_or_else(|| ApiError::not_found(format!("No such container: {}", call.name)))?;
     reply::json(StatusCode::OK, &sample)
 }
 

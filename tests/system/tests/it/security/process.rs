@@ -36,8 +36,11 @@ while not os.path.exists('/watch/stop'):
         for number in numbers:
             try: target = os.readlink(base + '/fd/' + number)
             except OSError: continue
+            # One that has gone between two looks shows nothing any more.
+            try: theirs = os.stat(base + '/fd/' + number)
+            except OSError: continue
             try:
-                theirs, inside = os.stat(base + '/fd/' + number), os.stat(target)
+                inside = os.stat(target)
                 if (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino): continue
             except OSError: pass
             if target.split(':')[0] not in ('pipe', 'socket', 'anon_inode', '/dev/null'):
