@@ -5,13 +5,16 @@ use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, the virtual machine.
-const PACKAGES: [&str; 10] = [
+/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, the tools that read what was
+/// written to the kernel, the virtual machine.
+const PACKAGES: [&str; 12] = [
     "busybox-static",
     "containerd",
     "cpio",
     "docker-registry",
+    "iproute2",
     "mmdebstrap",
+    "nftables",
     "python3-docker",
     "qemu-system-x86",
     "runc",

@@ -62,6 +62,39 @@ pub fn all_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(left == 0)
 }
 
+/// Options of netlink sockets that take a truth value (man 7 netlink).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetlinkOption {
+    /// Error answers do not carry the whole request.
+    CapAck,
+    /// Error answers carry a text of the kernel's.
+    ExtAck,
+    /// The kernel refuses requests with unknown parts instead of ignoring those.
+    StrictCheck,
+}
+
+/// Switches an option of a netlink socket on.
+pub fn set_netlink_option(socket: BorrowedFd<'_>, option: NetlinkOption) -> io::Result<()> {
+    let number = match option {
+        NetlinkOption::CapAck => libc::NETLINK_CAP_ACK,
+        NetlinkOption::ExtAck => libc::NETLINK_EXT_ACK,
+        NetlinkOption::StrictCheck => libc::NETLINK_GET_STRICT_CHK,
+    };
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    // SAFETY: the option takes one int of the given size, and `on` outlives the call.
+    let ret = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            number,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    check(ret.into()).map(drop)
+}
+
 /// The address of `name` in the directory `dir`, through `/proc`, so that neither the length of
 /// the directory's path nor a symbolic link in it matters.
 fn address_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<SocketAddrUnix> {

@@ -1,0 +1,592 @@
+//! Rules, written from left to right as man 8 nft writes them.
+
+use std::net::IpAddr;
+
+use havre_types::Cidr;
+
+use super::set::{Type, interface};
+use super::{DATA_VALUE, LIST_ELEM, Verdict};
+use crate::message::Message;
+
+/// The register that holds a verdict.
+const VERDICT_REGISTER: u32 = 0;
+/// The first of the registers of four bytes (`NFT_REG32_00`).
+const FIRST: u32 = 8;
+/// libnftnl's mark of a comment in the free part of a rule (`NFTNL_UDATA_RULE_COMMENT`).
+const COMMENT: u8 = 0;
+
+const EQUAL: u32 = 0;
+const NOT_EQUAL: u32 = 1;
+
+/// What of a packet is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The transport protocol.
+    Protocol,
+    /// The port that it goes to.
+    DestinationPort,
+    /// The port that it comes from.
+    SourcePort,
+    /// The IPv4 address that it goes to.
+    Destination4,
+    /// The IPv4 address that it comes from.
+    Source4,
+    /// The IPv6 address that it goes to.
+    Destination6,
+    /// The IPv6 address that it comes from.
+    Source6,
+    /// The interface by which it came.
+    InputInterface,
+    /// The interface by which it leaves.
+    OutputInterface,
+    /// Its mark.
+    Mark,
+}
+
+impl Field {
+    fn words(self) -> u32 {
+        let kind = match self {
+            Self::Protocol => Type::Protocol,
+            Self::DestinationPort | Self::SourcePort => Type::Port,
+            Self::Destination4 | Self::Source4 => Type::Ipv4,
+            Self::Destination6 | Self::Source6 => Type::Ipv6,
+            Self::InputInterface | Self::OutputInterface => Type::Interface,
+            Self::Mark => Type::Mark,
+        };
+        kind.words()
+    }
+}
+
+/// The states of a connection (`NF_CT_STATE_BIT`), to be added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State(u32);
+
+impl State {
+    /// Belongs to no connection that could be.
+    pub const INVALID: Self = Self(0x1);
+    /// Packets have gone both ways.
+    pub const ESTABLISHED: Self = Self(0x2);
+    /// Belongs to another connection: an error message, a data channel.
+    pub const RELATED: Self = Self(0x4);
+    /// The first packet of one.
+    pub const NEW: Self = Self(0x8);
+
+    /// Either of both.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Expression {
+    Load {
+        field: Field,
+        to: u32,
+    },
+    LoadMeta {
+        key: u32,
+        to: u32,
+    },
+    LoadPayload {
+        base: u32,
+        offset: u32,
+        length: u32,
+        to: u32,
+    },
+    LoadConnection {
+        key: u32,
+        to: u32,
+    },
+    LoadAddressType {
+        to: u32,
+    },
+    Compare {
+        register: u32,
+        operation: u32,
+        value: Vec<u8>,
+    },
+    Mask {
+        register: u32,
+        mask: Vec<u8>,
+    },
+    Lookup {
+        set: String,
+        from: u32,
+        to: Option<u32>,
+        invert: bool,
+    },
+    Immediate {
+        to: u32,
+        value: Vec<u8>,
+    },
+    SetMark {
+        from: u32,
+    },
+    Verdict(Verdict),
+    Nat {
+        destination: bool,
+        ipv6: bool,
+        address: Option<u32>,
+        port: Option<u32>,
+    },
+    Masquerade,
+    Reject,
+    Counter,
+}
+
+/// A rule: conditions, then what is done when all hold.
+#[derive(Debug, Clone, Default)]
+pub struct Rule {
+    expressions: Vec<Expression>,
+    comment: String,
+}
+
+// linux/netfilter/nf_tables.h: enum nft_meta_keys
+const META_MARK: u32 = 3;
+const META_INPUT: u32 = 6;
+const META_OUTPUT: u32 = 7;
+const META_FAMILY: u32 = 15;
+const META_PROTOCOL: u32 = 16;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+const CONNECTION_STATE: u32 = 0;
+const CONNECTION_STATUS: u32 = 2;
+/// The destination was changed (`IPS_DST_NAT`).
+const DESTINATION_CHANGED: u32 = 1 << 5;
+/// linux/rtnetlink.h: an address of this host (`RTN_LOCAL`).
+const LOCAL: u32 = 2;
+
+impl Rule {
+    /// A rule that holds for every packet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with(mut self, expression: Expression) -> Self {
+        self.expressions.push(expression);
+        self
+    }
+
+    fn compared(self, operation: u32, value: Vec<u8>) -> Self {
+        self.with(Expression::Compare {
+            register: FIRST,
+            operation,
+            value,
+        })
+    }
+
+    fn field(self, field: Field) -> Self {
+        self.with(Expression::Load { field, to: FIRST })
+    }
+
+    fn meta(self, key: u32) -> Self {
+        self.with(Expression::LoadMeta { key, to: FIRST })
+    }
+
+    /// Only IPv4. To stand before conditions on IPv4 addresses.
+    #[must_use]
+    pub fn ipv4(self) -> Self {
+        self.meta(META_FAMILY).compared(EQUAL, vec![2])
+    }
+
+    /// Only IPv6. To stand before conditions on IPv6 addresses.
+    #[must_use]
+    pub fn ipv6(self) -> Self {
+        self.meta(META_FAMILY).compared(EQUAL, vec![10])
+    }
+
+    /// Came by this interface.
+    #[must_use]
+    pub fn from_interface(self, name: &str) -> Self {
+        self.field(Field::InputInterface)
+            .compared(EQUAL, interface(name).to_vec())
+    }
+
+    /// Came by another interface.
+    #[must_use]
+    pub fn not_from_interface(self, name: &str) -> Self {
+        self.field(Field::InputInterface)
+            .compared(NOT_EQUAL, interface(name).to_vec())
+    }
+
+    /// Leaves by this interface.
+    #[must_use]
+    pub fn to_interface(self, name: &str) -> Self {
+        self.field(Field::OutputInterface)
+            .compared(EQUAL, interface(name).to_vec())
+    }
+
+    /// Leaves by another interface.
+    #[must_use]
+    pub fn not_to_interface(self, name: &str) -> Self {
+        self.field(Field::OutputInterface)
+            .compared(NOT_EQUAL, interface(name).to_vec())
+    }
+
+    /// Of this transport protocol.
+    #[must_use]
+    pub fn protocol(self, number: u8) -> Self {
+        self.field(Field::Protocol).compared(EQUAL, vec![number])
+    }
+
+    /// Goes to this port. To stand behind [`Rule::protocol`].
+    #[must_use]
+    pub fn to_port(self, port: u16) -> Self {
+        self.field(Field::DestinationPort)
+            .compared(EQUAL, port.to_be_bytes().to_vec())
+    }
+
+    /// Comes from an address of this network, or from none of it.
+    #[must_use]
+    pub fn from_network(self, network: Cidr, inside: bool) -> Self {
+        self.network(network, inside, Field::Source4, Field::Source6)
+    }
+
+    /// Goes to an address of this network, or to none of it.
+    #[must_use]
+    pub fn to_network(self, network: Cidr, inside: bool) -> Self {
+        self.network(network, inside, Field::Destination4, Field::Destination6)
+    }
+
+    fn network(self, network: Cidr, inside: bool, v4: Field, v6: Field) -> Self {
+        let network = network.network();
+        let ones = if network.prefix() == 0 { 0 } else { u128::MAX };
+        let (rule, value, mask) = match network.address() {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(network.prefix()))
+                    .unwrap_or(0);
+                (
+                    self.ipv4().field(v4),
+                    address.octets().to_vec(),
+                    mask.to_be_bytes().to_vec(),
+                )
+            }
+            IpAddr::V6(address) => {
+                let mask = ones
+                    .checked_shl(128 - u32::from(network.prefix()))
+                    .unwrap_or(0);
+                (
+                    self.ipv6().field(v6),
+                    address.octets().to_vec(),
+                    mask.to_be_bytes().to_vec(),
+                )
+            }
+        };
+        let masked = rule.with(Expression::Mask {
+            register: FIRST,
+            mask,
+        });
+        masked.compared(if inside { EQUAL } else { NOT_EQUAL }, value)
+    }
+
+    /// Goes to an address of this host.
+    #[must_use]
+    pub fn to_this_host(self) -> Self {
+        let loaded = self.with(Expression::LoadAddressType { to: FIRST });
+        loaded.compared(EQUAL, LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// Of a connection in one of these states.
+    #[must_use]
+    pub fn state(self, states: State) -> Self {
+        self.connection(CONNECTION_STATE, states.0)
+    }
+
+    /// Of a connection whose destination was changed on the way.
+    #[must_use]
+    pub fn destination_changed(self) -> Self {
+        self.connection(CONNECTION_STATUS, DESTINATION_CHANGED)
+    }
+
+    fn connection(self, key: u32, bits: u32) -> Self {
+        self.with(Expression::LoadConnection { key, to: FIRST })
+            .with(Expression::Mask {
+                register: FIRST,
+                mask: bits.to_ne_bytes().to_vec(),
+            })
+            .compared(NOT_EQUAL, vec![0; 4])
+    }
+
+    /// Has this mark.
+    #[must_use]
+    pub fn marked(self, mark: u32) -> Self {
+        self.field(Field::Mark)
+            .compared(EQUAL, mark.to_ne_bytes().to_vec())
+    }
+
+    /// The fields together are in a set, or with `inside` false are not.
+    #[must_use]
+    pub fn in_set(self, set: &str, fields: &[Field], inside: bool) -> Self {
+        self.loaded(fields).with(Expression::Lookup {
+            set: set.to_owned(),
+            from: FIRST,
+            to: None,
+            invert: !inside,
+        })
+    }
+
+    /// What a map of verdicts says of the fields; a rule goes on where it says nothing.
+    #[must_use]
+    pub fn verdict_of(self, map: &str, fields: &[Field]) -> Self {
+        self.loaded(fields).with(Expression::Lookup {
+            set: map.to_owned(),
+            from: FIRST,
+            to: Some(VERDICT_REGISTER),
+            invert: false,
+        })
+    }
+
+    /// The destination becomes what a map says of the fields: an address and a port. The rule ends where it says nothing.
+    #[must_use]
+    pub fn destination_of(self, map: &str, fields: &[Field], ipv6: bool) -> Self {
+        let words = if ipv6 {
+            Type::Ipv6.words()
+        } else {
+            Type::Ipv4.words()
+        };
+        self.loaded(fields)
+            .with(Expression::Lookup {
+                set: map.to_owned(),
+                from: FIRST,
+                to: Some(FIRST),
+                invert: false,
+            })
+            .with(Expression::Nat {
+                destination: true,
+                ipv6,
+                address: Some(FIRST),
+                port: Some(FIRST + words),
+            })
+    }
+
+    /// The source becomes an address.
+    #[must_use]
+    pub fn source_becomes(self, address: IpAddr) -> Self {
+        let (value, ipv6) = match address {
+            IpAddr::V4(v4) => (v4.octets().to_vec(), false),
+            IpAddr::V6(v6) => (v6.octets().to_vec(), true),
+        };
+        self.with(Expression::Immediate { to: FIRST, value })
+            .with(Expression::Nat {
+                destination: false,
+                ipv6,
+                address: Some(FIRST),
+                port: None,
+            })
+    }
+
+    fn loaded(mut self, fields: &[Field]) -> Self {
+        let mut to = FIRST;
+        for field in fields {
+            self = self.with(Expression::Load { field: *field, to });
+            to += field.words();
+        }
+        self
+    }
+
+    /// The source becomes the address of the interface by which it leaves.
+    #[must_use]
+    pub fn masquerade(self) -> Self {
+        self.with(Expression::Masquerade)
+    }
+
+    /// Gives it a mark.
+    #[must_use]
+    pub fn mark(self, mark: u32) -> Self {
+        self.with(Expression::Immediate {
+            to: FIRST,
+            value: mark.to_ne_bytes().to_vec(),
+        })
+        .with(Expression::SetMark { from: FIRST })
+    }
+
+    /// Counts packets and bytes.
+    #[must_use]
+    pub fn count(self) -> Self {
+        self.with(Expression::Counter)
+    }
+
+    /// Refuses it with an ICMP message: administratively prohibited.
+    #[must_use]
+    pub fn reject(self) -> Self {
+        self.with(Expression::Reject)
+    }
+
+    /// Decides.
+    #[must_use]
+    pub fn verdict(self, verdict: Verdict) -> Self {
+        self.with(Expression::Verdict(verdict))
+    }
+
+    /// A text for those who list the rules, at most 120 bytes.
+    #[must_use]
+    pub fn comment(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.comment);
+        self
+    }
+
+    /// Type, length, text, zero.
+    pub(super) fn comment_bytes(&self) -> Option<Vec<u8>> {
+        let length = u8::try_from(self.comment.len() + 1).ok()?;
+        if self.comment.is_empty() {
+            return None;
+        }
+        let mut bytes = vec![COMMENT, length];
+        bytes.extend(self.comment.bytes());
+        bytes.push(0);
+        Some(bytes)
+    }
+
+    pub(super) fn write(&self, list: &mut Message) {
+        for expression in &self.expressions {
+            list.nest(LIST_ELEM, |element| {
+                element.put_text(1, expression.name());
+                element.nest(2, |data| expression.write(data));
+            });
+        }
+    }
+}
+
+impl Expression {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Load { field, .. } => match field {
+                Field::Protocol | Field::InputInterface | Field::OutputInterface | Field::Mark => {
+                    "meta"
+                }
+                _ => "payload",
+            },
+            Self::LoadMeta { .. } | Self::SetMark { .. } => "meta",
+            Self::LoadPayload { .. } => "payload",
+            Self::LoadConnection { .. } => "ct",
+            Self::LoadAddressType { .. } => "fib",
+            Self::Compare { .. } => "cmp",
+            Self::Mask { .. } => "bitwise",
+            Self::Lookup { .. } => "lookup",
+            Self::Immediate { .. } | Self::Verdict(_) => "immediate",
+            Self::Nat { .. } => "nat",
+            Self::Masquerade => "masq",
+            Self::Reject => "reject",
+            Self::Counter => "counter",
+        }
+    }
+
+    fn write(&self, data: &mut Message) {
+        match self {
+            Self::Load { field, to } => field.load(*to).write(data),
+            Self::LoadMeta { key, to } | Self::LoadConnection { key, to } => {
+                data.put_be32(1, *to);
+                data.put_be32(2, *key);
+            }
+            Self::LoadPayload {
+                base,
+                offset,
+                length,
+                to,
+            } => {
+                data.put_be32(1, *to);
+                data.put_be32(2, *base);
+                data.put_be32(3, *offset);
+                data.put_be32(4, *length);
+            }
+            Self::LoadAddressType { to } => {
+                data.put_be32(1, *to);
+                // Result: the type of the address; of the destination.
+                data.put_be32(2, 3);
+                data.put_be32(3, 2);
+            }
+            Self::Compare {
+                register,
+                operation,
+                value,
+            } => {
+                data.put_be32(1, *register);
+                data.put_be32(2, *operation);
+                data.nest(3, |inner| inner.put(DATA_VALUE, value));
+            }
+            Self::Mask { register, mask } => {
+                data.put_be32(1, *register);
+                data.put_be32(2, *register);
+                data.put_be32(3, u32::try_from(mask.len()).unwrap_or(0));
+                data.nest(4, |inner| inner.put(DATA_VALUE, mask));
+                data.nest(5, |inner| inner.put(DATA_VALUE, &vec![0; mask.len()]));
+            }
+            Self::Lookup {
+                set,
+                from,
+                to,
+                invert,
+            } => {
+                data.put_text(1, set);
+                data.put_be32(2, *from);
+                if let Some(to) = to {
+                    data.put_be32(3, *to);
+                }
+                if *invert {
+                    data.put_be32(5, 1);
+                }
+            }
+            Self::Immediate { to, value } => {
+                data.put_be32(1, *to);
+                data.nest(2, |inner| inner.put(DATA_VALUE, value));
+            }
+            Self::SetMark { from } => {
+                data.put_be32(2, META_MARK);
+                data.put_be32(3, *from);
+            }
+            Self::Verdict(verdict) => {
+                data.put_be32(1, VERDICT_REGISTER);
+                data.nest(2, |inner| verdict.write(inner));
+            }
+            Self::Nat {
+                destination,
+                ipv6,
+                address,
+                port,
+            } => {
+                data.put_be32(1, u32::from(*destination));
+                data.put_be32(2, if *ipv6 { 10 } else { 2 });
+                if let Some(register) = address {
+                    data.put_be32(3, *register);
+                }
+                if let Some(register) = port {
+                    data.put_be32(5, *register);
+                }
+            }
+            Self::Reject => {
+                // For either family: administratively prohibited.
+                data.put_be32(1, 2);
+                data.put_u8(2, 3);
+            }
+            Self::Masquerade | Self::Counter => {}
+        }
+    }
+}
+
+impl Field {
+    /// The expression that loads it.
+    fn load(self, to: u32) -> Expression {
+        let meta = |key| Expression::LoadMeta { key, to };
+        let payload = |base, offset, length| Expression::LoadPayload {
+            base,
+            offset,
+            length,
+            to,
+        };
+        match self {
+            Self::Protocol => meta(META_PROTOCOL),
+            Self::InputInterface => meta(META_INPUT),
+            Self::OutputInterface => meta(META_OUTPUT),
+            Self::Mark => meta(META_MARK),
+            Self::SourcePort => payload(TRANSPORT_HEADER, 0, 2),
+            Self::DestinationPort => payload(TRANSPORT_HEADER, 2, 2),
+            Self::Source4 => payload(NETWORK_HEADER, 12, 4),
+            Self::Destination4 => payload(NETWORK_HEADER, 16, 4),
+            Self::Source6 => payload(NETWORK_HEADER, 8, 16),
+            Self::Destination6 => payload(NETWORK_HEADER, 24, 16),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The messages against the real kernel, each test in network namespaces of its own.
+
+#[cfg(test)]
+mod interfaces;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod support;
