@@ -522,9 +522,7 @@ impl Expression {
             } => {
                 data.put_text(1, set);
                 data.put_be32(2, *from);
-                if let Some(to) = to {
-                    data.put_be32(3, *to);
-                }
+                put_register(data, 3, *to);
                 if *invert {
                     data.put_be32(5, 1);
                 }
@@ -549,12 +547,8 @@ impl Expression {
             } => {
                 data.put_be32(1, u32::from(*destination));
                 data.put_be32(2, if *ipv6 { 10 } else { 2 });
-                if let Some(register) = address {
-                    data.put_be32(3, *register);
-                }
-                if let Some(register) = port {
-                    data.put_be32(5, *register);
-                }
+                put_register(data, 3, *address);
+                put_register(data, 5, *port);
             }
             Self::Reject => {
                 // For either family: administratively prohibited.
@@ -563,6 +557,12 @@ impl Expression {
             }
             Self::Masquerade | Self::Counter => {}
         }
+    }
+}
+
+fn put_register(data: &mut Message, kind: u16, register: Option<u32>) {
+    if let Some(number) = register {
+        data.put_be32(kind, number);
     }
 }
 

@@ -47,63 +47,68 @@ fn chains() -> Batch {
     batch
 }
 
+/// Rules, and how nft writes them.
+fn examples() -> Vec<(&'static str, Rule)> {
+    let accept = || Verdict::Accept;
+    vec![
+        (
+            "iifname \"br0\" oifname != \"br0\" counter packets 0 bytes 0 accept",
+            Rule::new()
+                .from_interface("br0")
+                .not_to_interface("br0")
+                .count()
+                .verdict(accept()),
+        ),
+        (
+            "ip saddr 172.17.0.0/16 oifname != \"br0\" accept",
+            Rule::new()
+                .from_network(cidr("172.17.0.5/16"), true)
+                .not_to_interface("br0")
+                .verdict(accept()),
+        ),
+        (
+            "ip6 daddr != fd00::/64 drop",
+            Rule::new()
+                .to_network(cidr("fd00::/64"), false)
+                .verdict(Verdict::Drop),
+        ),
+        (
+            "ct state established,related accept",
+            Rule::new()
+                .state(State::ESTABLISHED.or(State::RELATED))
+                .verdict(accept()),
+        ),
+        (
+            "ct status dnat accept",
+            Rule::new().destination_changed().verdict(accept()),
+        ),
+        (
+            "fib daddr type local jump called",
+            Rule::new()
+                .to_this_host()
+                .verdict(Verdict::Jump("called".to_owned())),
+        ),
+        (
+            "meta l4proto tcp tcp dport 80 reject with icmpx admin-prohibited",
+            Rule::new().protocol(6).to_port(80).reject(),
+        ),
+        ("meta mark set 0x0000002a", Rule::new().mark(42)),
+        (
+            "meta mark 0x0000002a return comment \"why\"",
+            Rule::new()
+                .marked(42)
+                .verdict(Verdict::Return)
+                .comment("why"),
+        ),
+    ]
+}
+
 #[test]
 fn rules_are_what_nft_reads() {
     in_namespace(|| {
         let mut nft = Nft::open().unwrap();
         let mut batch = chains();
-        let accept = || Verdict::Accept;
-        let rules = [
-            (
-                "iifname \"br0\" oifname != \"br0\" counter packets 0 bytes 0 accept",
-                Rule::new()
-                    .from_interface("br0")
-                    .not_to_interface("br0")
-                    .count()
-                    .verdict(accept()),
-            ),
-            (
-                "ip saddr 172.17.0.0/16 oifname != \"br0\" accept",
-                Rule::new()
-                    .from_network(cidr("172.17.0.5/16"), true)
-                    .not_to_interface("br0")
-                    .verdict(accept()),
-            ),
-            (
-                "ip6 daddr != fd00::/64 drop",
-                Rule::new()
-                    .to_network(cidr("fd00::/64"), false)
-                    .verdict(Verdict::Drop),
-            ),
-            (
-                "ct state established,related accept",
-                Rule::new()
-                    .state(State::ESTABLISHED.or(State::RELATED))
-                    .verdict(accept()),
-            ),
-            (
-                "ct status dnat accept",
-                Rule::new().destination_changed().verdict(accept()),
-            ),
-            (
-                "fib daddr type local jump called",
-                Rule::new()
-                    .to_this_host()
-                    .verdict(Verdict::Jump("called".to_owned())),
-            ),
-            (
-                "meta l4proto tcp tcp dport 80 reject with icmpx admin-prohibited",
-                Rule::new().protocol(6).to_port(80).reject(),
-            ),
-            ("meta mark set 0x0000002a", Rule::new().mark(42)),
-            (
-                "meta mark 0x0000002a return comment \"why\"",
-                Rule::new()
-                    .marked(42)
-                    .verdict(Verdict::Return)
-                    .comment("why"),
-            ),
-        ];
+        let rules = examples();
         for (_, rule) in &rules {
             batch.add_rule("filter", rule);
         }
