@@ -1,3 +1,5 @@
+//! The options of every log driver, with the words that Docker refuses wrong ones with.
+
 use super::*;
 
 fn map(text: &str) -> OptionMap {
