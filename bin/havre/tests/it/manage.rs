@@ -287,13 +287,13 @@ fn an_export_that_breaks_leaves_no_file() {
 #[test]
 fn why_is_told_in_one_paragraph() {
     let fake = Fake::start(|_, stream| {
-        let body = r#"{"Summary":"box ended with exit code 137","Causes":["Memory ran out"],"Advice":"Give it more."}"#;
+        let body = r#"{"Summary":"box ended: memory ran out. Give it more.","Causes":["Memory ran out."],"Advice":["Give it more."]}"#;
         json(stream, "200 OK", body);
     });
     let out = output(&fake.host(), &["why", "box"]);
     assert_eq!(
         text(&out.stdout),
-        "box ended with exit code 137. Memory ran out. Give it more.\n"
+        "box ended: memory ran out. Give it more.\n"
     );
     assert_eq!(fake.lines(), ["GET /containers/box/why"]);
 }

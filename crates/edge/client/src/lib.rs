@@ -19,5 +19,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use http::{Client, Hijacked, Options, Pieces, Response};
 pub use lines::JsonLines;
-pub use monitor::{Change, Login, Sampling, Top, Update, Warnings, Why};
+pub use monitor::{Change, Login, Sampling, Top, Update, Warnings};
 pub use query::Query;

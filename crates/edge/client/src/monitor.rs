@@ -1,6 +1,6 @@
 //! Requests of the commands that watch, change and sweep: `top`, `stats`, `update`, `prune`, `df`, `login`, `why`.
 
-use havre_engine_types::RestartPolicy;
+use havre_engine_types::{RestartPolicy, WhyResponse};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,15 +45,6 @@ pub struct Warnings {
 pub struct Top {
     pub titles: Vec<String>,
     pub processes: Vec<Vec<String>>,
-}
-
-/// Why a container is as it is.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Why {
-    pub summary: String,
-    pub causes: Vec<String>,
-    pub advice: String,
 }
 
 /// One path that differs from the image.
@@ -141,7 +132,7 @@ impl Client {
     }
 
     /// `GET /containers/{id}/why`, which only Havre has.
-    pub async fn container_why(&self, id: &str) -> Result<Why, ClientError> {
+    pub async fn container_why(&self, id: &str) -> Result<WhyResponse, ClientError> {
         let path = format!("/containers/{}/why", segment(id));
         self.send(Method::GET, &path).await?.json(self).await
     }

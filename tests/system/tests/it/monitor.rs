@@ -454,3 +454,14 @@ fn why_tells_why_it_did_not_start() -> Result<()> {
     assert_says(&engine, "fresh", &["fresh has never been started"])?;
     Ok(())
 }
+
+/// The command prints what the engine says, not only the engine's own clients can read it.
+#[test]
+fn the_command_tells_why() -> Result<()> {
+    let engine = engine()?;
+    let words = ["run", "--name", "big", "--network", "none", "-m", "16m"];
+    engine.docker_output(&[&words[..], &["busybox", "tail", "/dev/zero"]].concat())?;
+    let told = engine.havre(&["why", "big"])?;
+    assert!(told.contains("16MiB"), "{told}");
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use havre_client::{Change, Query, Update, Why};
+use havre_client::{Change, Query, Update};
 use havre_engine_types::RestartPolicy;
 use serde_json::Value;
 
@@ -319,25 +319,11 @@ pub(super) async fn why(app: &mut App, matches: &Matches) -> Outcome {
     let name = matches.args.first().map_or("", String::as_str);
     let why = app.client.container_why(name).await?;
     let width = app.ui.width();
-    for line in wrap(&paragraph(&why), width) {
+    // The paragraph has causes and advice in it; the lists beside it are for programs.
+    for line in wrap(&why.summary, width) {
         app.ui.line(&safe(&line));
     }
     Ok(())
-}
-
-/// One paragraph: what happened, why, and what to do.
-fn paragraph(why: &Why) -> String {
-    let sentence = |text: &str| match text.trim() {
-        "" => None,
-        text if text.ends_with(['.', '!', '?']) => Some(text.to_owned()),
-        text => Some(format!("{text}.")),
-    };
-    std::iter::once(&why.summary)
-        .chain(&why.causes)
-        .chain([&why.advice])
-        .filter_map(|text| sentence(text))
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// Lines of at most so many characters, broken between words.
@@ -383,19 +369,10 @@ mod tests {
     }
 
     #[test]
-    fn why_is_one_paragraph() {
-        let why = Why {
-            summary: "box ended with exit code 137".to_owned(),
-            causes: vec!["The kernel killed it: memory ran out at its limit of 16MiB.".to_owned()],
-            advice: String::new(),
-        };
-        let text = paragraph(&why);
+    fn a_paragraph_is_broken_between_words() {
+        let text = "box ended with exit code 137. The kernel killed it: memory ran out at its limit of 16MiB.";
         assert_eq!(
-            text,
-            "box ended with exit code 137. The kernel killed it: memory ran out at its limit of 16MiB."
-        );
-        assert_eq!(
-            wrap(&text, 40),
+            wrap(text, 40),
             [
                 "box ended with exit code 137. The kernel",
                 "killed it: memory ran out at its limit",
