@@ -6,6 +6,7 @@ mod container;
 mod coverage;
 mod create;
 mod image;
+mod limits;
 mod manage;
 mod system;
 

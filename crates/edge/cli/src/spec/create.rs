@@ -1,7 +1,7 @@
 //! `run` and `create`, with the hundred flags that they share. The two lists are made at compile time: the common
 //! flags, and those that only `run` has.
 
-use super::{Action, Command, Words};
+use super::{Action, Command, Words, limits};
 use crate::flags::{Flag, Kind};
 
 const LIST: Kind = Kind::Many("list");
@@ -101,43 +101,14 @@ const SHARED: [Flag; 104] = [
         Kind::Int,
         "Percent of CPU time (Windows only)",
     ),
-    Flag::new(
-        "cpu-period",
-        Kind::Int,
-        "Period of the CFS quota in microseconds",
-    ),
-    Flag::new(
-        "cpu-quota",
-        Kind::Int,
-        "CFS quota in microseconds per period",
-    ),
-    Flag::new(
-        "cpu-rt-period",
-        Kind::Int,
-        "Period of real-time scheduling in microseconds",
-    ),
-    Flag::new(
-        "cpu-rt-runtime",
-        Kind::Int,
-        "Real-time runtime in microseconds per period",
-    ),
-    Flag::new(
-        "cpu-shares",
-        Kind::Int,
-        "Share of CPU time when CPUs are busy",
-    )
-    .short('c'),
-    Flag::new("cpus", Kind::Decimal, "Number of CPUs"),
-    Flag::new(
-        "cpuset-cpus",
-        Kind::Text,
-        "CPUs that may be used (0-3, 0,1)",
-    ),
-    Flag::new(
-        "cpuset-mems",
-        Kind::Text,
-        "Memory nodes that may be used (0-3, 0,1)",
-    ),
+    limits::CPU_PERIOD,
+    limits::CPU_QUOTA,
+    limits::CPU_RT_PERIOD,
+    limits::CPU_RT_RUNTIME,
+    limits::CPU_SHARES,
+    limits::CPUS,
+    limits::CPUSET_CPUS,
+    limits::CPUSET_MEMS,
     Flag::new("device", LIST, "Give the container a device of the host"),
     Flag::new(
         "device-cgroup-rule",
@@ -277,11 +248,7 @@ const SHARED: [Flag; 104] = [
         "MAC address (e.g., 92:d0:c6:0a:29:33)",
     ),
     Flag::new("memory", Kind::Bytes, "Memory limit").short('m'),
-    Flag::new(
-        "memory-reservation",
-        Kind::Bytes,
-        "Memory limit when memory is short",
-    ),
+    limits::MEMORY_RESERVATION,
     Flag::new(
         "memory-swap",
         Kind::Bytes,

@@ -1,6 +1,6 @@
 //! Commands that change or watch containers that exist, and checkpoints.
 
-use super::{Action, Arity, Command, FORMAT_LIST, States};
+use super::{Action, Arity, Command, FORMAT_LIST, States, limits};
 use crate::flags::{Flag, Kind};
 
 const CHECKPOINT_DIR: Flag = Flag::new(
@@ -179,43 +179,14 @@ const UPDATE: &[Flag] = &[
         "Share of block I/O, 10 to 1000, or 0 for none of its own",
     )
     .default("0"),
-    Flag::new(
-        "cpu-period",
-        Kind::Int,
-        "Period of the CFS quota in microseconds",
-    ),
-    Flag::new(
-        "cpu-quota",
-        Kind::Int,
-        "CFS quota in microseconds per period",
-    ),
-    Flag::new(
-        "cpu-rt-period",
-        Kind::Int,
-        "Period of real-time scheduling in microseconds",
-    ),
-    Flag::new(
-        "cpu-rt-runtime",
-        Kind::Int,
-        "Real-time runtime in microseconds per period",
-    ),
-    Flag::new(
-        "cpu-shares",
-        Kind::Int,
-        "Share of CPU time when CPUs are busy",
-    )
-    .short('c'),
-    Flag::new("cpus", Kind::Decimal, "Number of CPUs"),
-    Flag::new(
-        "cpuset-cpus",
-        Kind::Text,
-        "CPUs that may be used (0-3, 0,1)",
-    ),
-    Flag::new(
-        "cpuset-mems",
-        Kind::Text,
-        "Memory nodes that may be used (0-3, 0,1)",
-    ),
+    limits::CPU_PERIOD,
+    limits::CPU_QUOTA,
+    limits::CPU_RT_PERIOD,
+    limits::CPU_RT_RUNTIME,
+    limits::CPU_SHARES,
+    limits::CPUS,
+    limits::CPUSET_CPUS,
+    limits::CPUSET_MEMS,
     Flag::new(
         "kernel-memory",
         Kind::Bytes,
@@ -223,11 +194,7 @@ const UPDATE: &[Flag] = &[
     )
     .hidden(),
     Flag::new("memory", Kind::Bytes, "Memory limit").short('m'),
-    Flag::new(
-        "memory-reservation",
-        Kind::Bytes,
-        "Memory limit when memory is short",
-    ),
+    limits::MEMORY_RESERVATION,
     Flag::new(
         "memory-swap",
         Kind::Bytes,
