@@ -5,9 +5,9 @@ use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, the tools that read what was
-/// written to the kernel, the virtual machine.
-const PACKAGES: [&str; 12] = [
+/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, a TLS server, the tools that
+/// read what was written to the kernel, the virtual machine.
+const PACKAGES: [&str; 13] = [
     "busybox-static",
     "containerd",
     "cpio",
@@ -15,6 +15,7 @@ const PACKAGES: [&str; 12] = [
     "iproute2",
     "mmdebstrap",
     "nftables",
+    "openssl",
     "python3-docker",
     "qemu-system-x86",
     "runc",

@@ -80,7 +80,7 @@ impl PendingAttach {
         shim: &Shim,
         end: impl Future<Output = ()> + Send + 'static,
     ) -> ApiResult<()> {
-        if self.is_closed() {
+        if self.is_closed() && self.input.is_empty() {
             return Ok(());
         }
         let (reader, mut writer) = shim.attach(&self.request).await?;
@@ -89,15 +89,15 @@ impl PendingAttach {
         self.tasks.spawn(async move {
             let client = output.clone();
             let feed = async {
+                // A client that left may have sent something right before: that still goes to the process.
                 pump_input(&mut input, &mut writer).await;
                 // The writer stays: a half-closed connection would look as if the client had left.
-                std::future::pending::<()>().await;
+                client.closed().await;
             };
             tokio::select! {
                 () = pump_output(reader, &output) => {}
-                () = feed => {}
-                // The client left: closing the socket tells the shim.
-                () = client.closed() => return,
+                // Closing the socket tells the shim that the client left.
+                () = feed => return,
                 () = stopping.cancelled() => return,
             }
             // The shim may go; what it sent is in the channel.
@@ -112,6 +112,7 @@ impl PendingAttach {
     }
 }
 
+/// Ends with the process. What a client that left does not take is thrown away, so that the process does not wait.
 async fn pump_output(mut reader: AttachReader, output: &mpsc::Sender<Output>) {
     loop {
         let (stream, data) = match reader.next().await {
@@ -126,15 +127,9 @@ async fn pump_output(mut reader: AttachReader, output: &mpsc::Sender<Output>) {
             Stream::Stderr => OutputStream::Stderr,
             Stream::Stdout | Stream::Stdin => OutputStream::Stdout,
         };
-        if output
-            .send(Output {
-                stream,
-                data: Bytes::from(data),
-            })
-            .await
-            .is_err()
-        {
-            return;
+        let data = Bytes::from(data);
+        if output.send(Output { stream, data }).await.is_err() {
+            // Nobody is left to see it.
         }
     }
 }

@@ -2,7 +2,7 @@
 //! taking output: what cannot be written is counted.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::mem;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,8 @@ pub struct FileWriter {
     /// The file ends inside a record; the next one must begin on a new line.
     torn: bool,
     batch: Vec<u8>,
-    records_in_batch: u64,
+    /// Where each record of the batch ends.
+    ends: Vec<usize>,
     dropped: u64,
     rotated: bool,
     splitter: Splitter,
@@ -97,7 +98,7 @@ impl FileWriter {
             size,
             torn: false,
             batch: Vec::new(),
-            records_in_batch: 0,
+            ends: Vec::new(),
             dropped: 0,
             rotated: true,
             splitter: Splitter::default(),
@@ -176,7 +177,7 @@ impl FileWriter {
             ),
             Stamp::Exact(time) => encode_frame(piece, &self.attrs, *time, &mut self.batch),
         }
-        self.records_in_batch += 1;
+        self.ends.push(self.batch.len());
         result
     }
 
@@ -184,28 +185,31 @@ impl FileWriter {
         if self.batch.is_empty() {
             return Ok(());
         }
+        // A record that follows a torn one begins on a new line.
+        let separator = usize::from(self.torn);
         if self.torn {
             self.batch.insert(0, b'\n');
         }
-        let outcome = self.file.write_all(&self.batch);
-        let records = mem::take(&mut self.records_in_batch);
-        let written = u64::try_from(mem::take(&mut self.batch).len()).unwrap_or(u64::MAX);
-        self.size = self.size.saturating_add(written);
-        match outcome {
-            Ok(()) => {
-                self.torn = false;
-                Ok(())
-            }
-            Err(source) => {
-                // How much of it arrived is unknown: a reader skips the damaged record.
-                self.torn = self.format == Format::Json;
-                self.dropped += records;
-                Err(LogError::Write {
-                    path: self.path.clone(),
-                    source,
-                })
-            }
-        }
+        let (written, outcome) = write_some(&self.file, &self.batch);
+        let whole = |end: &&usize| *end + separator <= written;
+        let kept = self.ends.iter().take_while(whole).count();
+        let end = kept.checked_sub(1).and_then(|last| self.ends.get(last));
+        let lost = self.ends.len() - kept;
+        let (begun, end) = (written > 0, end.map_or(0, |end| end + separator));
+        // Idle shims hold no memory for it.
+        self.batch = Vec::new();
+        self.ends = Vec::new();
+        self.size = self
+            .size
+            .saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+        // A reader skips the record that is there in part; the separator alone is enough to begin anew.
+        let partial = written > end.max(separator);
+        self.torn = self.format == Format::Json && (partial || (self.torn && !begun));
+        self.dropped += u64::try_from(lost).unwrap_or(u64::MAX);
+        outcome.map_err(|source| LogError::Write {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn rotate(&mut self) -> Result<(), LogError> {
@@ -230,6 +234,20 @@ impl FileWriter {
             })
             .is_some_and(|()| last == *b"\n")
     }
+}
+
+/// Writes as much as there is room for.
+fn write_some(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 /// The time of records as their format has it, made once for all that are written together.

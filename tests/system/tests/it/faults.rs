@@ -144,17 +144,17 @@ fn a_removal_that_is_cut_off_leaves_no_shim() -> Result<()> {
 }
 
 /// A small file system of its own, unmounted at the end.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
-    fn mount(path: &Path) -> Result<Self> {
+    pub(crate) fn mount(path: &Path) -> Result<Self> {
         fs_err::create_dir_all(path)?;
         mount("none", path, "tmpfs", MountFlags::empty(), c"size=48m")?;
         Ok(Self(path.to_owned()))
     }
 
     /// Leaves no byte free.
-    fn fill(&self) -> Result<PathBuf> {
+    pub(crate) fn fill(&self) -> Result<PathBuf> {
         let path = self.0.join("filling");
         let file = fs_err::File::create(&path)?;
         let mut size = 0;

@@ -1,8 +1,10 @@
 //! The life of a container through the docker command line: create, start, look, stop, remove.
 
-use crate::support::{assert_fails, engine, inspect, text};
+use crate::support::{assert_fails, engine, inspect, text, until};
 use anyhow::Result;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 const SLEEPER: [&str; 4] = ["run", "-d", "--network", "none"];
@@ -182,6 +184,28 @@ fn attach_joins_a_running_container() -> Result<()> {
     BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut heard)?;
     assert_eq!(heard, "heard you\n");
     assert!(child.wait()?.success());
+    Ok(())
+}
+
+/// A client that sends its last words and hangs up is heard, however fast it leaves.
+#[test]
+fn what_a_leaving_client_has_said_arrives() -> Result<()> {
+    const CLIENTS: usize = 200;
+    let engine = engine()?;
+    let args = ["run", "-d", "-i", "--network", "none", "--name", "box"];
+    engine.docker(&[&args[..], &["busybox", "cat"]].concat())?;
+    for number in 0..CLIENTS {
+        let mut client = UnixStream::connect(engine.socket())?;
+        let head = "POST /containers/box/attach?stdin=1&stream=1 HTTP/1.1\r\nHost: x\r\n\
+                    Upgrade: tcp\r\nConnection: Upgrade\r\n\r\n";
+        client.write_all(format!("{head}client {number}\n").as_bytes())?;
+        client.shutdown(Shutdown::Write)?;
+        client.read_to_end(&mut Vec::new())?;
+    }
+    until(&CLIENTS, || {
+        Ok(engine.docker(&["logs", "box"])?.lines().count())
+    })?;
+    engine.docker(&["rm", "-f", "box"])?;
     Ok(())
 }
 

@@ -4,12 +4,14 @@ use anyhow::{Context as _, Result, ensure};
 use fs_err::os::unix::fs::symlink;
 use havre_testkit::{Engine, EngineOptions};
 use rustix::fs::{CWD, Mode, mkfifoat};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
 use super::{counting, lines, logs, run, run_well};
+use crate::faults::Small;
 use crate::support::{LIMIT, assert_fails, engine, inspect, load_busybox, text, until};
 
 /// The files of a container's log.
@@ -276,5 +278,84 @@ fn logs_are_complete_under_kill_9_rotation_and_followers() -> Result<()> {
         ensure!(followed == expected, "{name}: {} lines", followed.len());
         ensure!(logs(&engine, &[name])? == expected, "{name}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_costs_the_log_only_and_is_counted() -> Result<()> {
+    havre_testkit::ensure_packages()?;
+    let folder = tempfile::Builder::new().prefix("havre-test-").tempdir()?;
+    let root = folder.path().join("data");
+    let disk = Small::mount(&root)?;
+    let args = vec!["--data-root".to_owned(), root.display().to_string()];
+    let engine = Engine::start_with(EngineOptions {
+        args,
+        ..EngineOptions::default()
+    })?;
+    load_busybox(&engine)?;
+    for driver in ["json-file", "local"] {
+        let head = [
+            "run",
+            "-d",
+            "-i",
+            "--network",
+            "none",
+            "--name",
+            driver,
+            "--log-driver",
+            driver,
+        ];
+        let script = format!("read word; {}; read word; echo the end", counting(3000));
+        engine.docker(&[&head[..], &["busybox", "sh", "-c", &script]].concat())?;
+        let id = inspect(&engine, driver, "{{.Id}}")?;
+        let mut attached = engine
+            .docker_command(&["attach", driver])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = attached.stdin.take().context("no stdin")?;
+        let stdout = attached.stdout.take().context("no stdout")?;
+        let filling = disk.fill()?;
+        writeln!(stdin, "go")?;
+        // Whoever is attached gets everything: the container is not held up.
+        let mut output = BufReader::new(stdout).lines();
+        for line in lines(3000) {
+            ensure!(output.next().transpose()? == Some(line));
+        }
+        fs_err::remove_file(filling)?;
+        writeln!(stdin, "on")?;
+        ensure!(output.next().transpose()?.as_deref() == Some("the end"));
+        attached.wait()?;
+        until(&"exited 0".to_owned(), || {
+            inspect(&engine, driver, "{{.State.Status}} {{.State.ExitCode}}")
+        })?;
+        let kept = logs(&engine, &[driver])?;
+        ensure!(
+            kept.last().is_some_and(|last| last == "the end"),
+            "{driver}: {:?}",
+            kept.last()
+        );
+        let log = engine.log();
+        let note = log
+            .lines()
+            .find(|line| line.contains("log were dropped") && line.contains(&id));
+        let dropped: usize = note
+            .and_then(|line| {
+                line.split("records=")
+                    .nth(1)?
+                    .split_whitespace()
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .with_context(|| format!("nothing is said of it: {log}"))?;
+        ensure!(
+            kept.len() + dropped == 3001,
+            "{driver}: {} + {dropped}",
+            kept.len()
+        );
+    }
+    engine.docker(&["rm", "-f", "json-file", "local"])?;
+    drop(engine);
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Drivers with a server: what arrives there, what `docker logs` shows, and what happens when the server does not play.
 
 use anyhow::{Context as _, Result, ensure};
+use havre_testkit::command::command;
 use havre_testkit::{Engine, EngineOptions};
 use rustix::fs::{Mode, OFlags, open};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use super::receivers::{Stalled, Tcp, udp, unix};
@@ -498,8 +500,8 @@ fn a_server_that_comes_back_gets_everything() -> Result<()> {
     drop(first);
     let mut attached = engine
         .docker_command(&["attach", "box"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()?;
     {
         use std::io::Write as _;
@@ -585,4 +587,99 @@ fn the_helper_ends_with_its_container_and_holds_nothing() -> Result<()> {
         Ok(std::path::Path::new(&format!("/proc/{helper}")).exists())
     })?;
     run_well(&engine, "after", &[], &counting(1))
+}
+
+/// A TLS server of the host's, which says on its standard output what it gets.
+struct TlsServer(Child);
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _killed = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn syslog_over_tls_trusts_whom_it_is_told_to() -> Result<()> {
+    let engine = engine()?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (certificate, key) = (file("cert.pem"), file("key.pem"));
+    havre_testkit::command::run(command("openssl").args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        // The certificate of an authority is refused as that of a server.
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ]))?;
+    let port = udp()?.0.to_string();
+    let server = command("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            &port,
+            "-cert",
+            &certificate,
+            "-key",
+            &key,
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut server = TlsServer(server);
+    let mut said = BufReader::new(server.0.stdout.take().context("no output")?).lines();
+    let mut hear = |wanted: &str| -> Result<String> {
+        for line in said.by_ref() {
+            let line = line?;
+            if line.contains(wanted) {
+                return Ok(line);
+            }
+        }
+        anyhow::bail!("the server never said `{wanted}`")
+    };
+    hear("ACCEPT")?;
+    let address = format!("syslog-address=tcp+tls://localhost:{port}");
+    let authority = format!("syslog-tls-ca-cert={certificate}");
+    let head = [
+        "--log-driver",
+        "syslog",
+        "--log-opt",
+        &address,
+        "--log-opt",
+        "syslog-format=rfc5424",
+    ];
+    let unknown = run(&engine, "unknown", &head, "true")?;
+    assert_fails(
+        &unknown,
+        125,
+        "failed to initialize logging driver: tls: invalid peer certificate",
+    );
+    let trusted = [&head[..], &["--log-opt", &authority]].concat();
+    run_well(&engine, "trusted", &trusted, "echo over tls")?;
+    let line = hear("over tls")?;
+    // RFC 5425: the length comes first.
+    let (length, message) = line.split_once(' ').context("no length")?;
+    ensure!(
+        length.parse() == Ok(message.len() + 1) && message.starts_with("<30>1 "),
+        "{line}"
+    );
+    let anybody = [&head[..], &["--log-opt", "syslog-tls-skip-verify=true"]].concat();
+    run_well(&engine, "anybody", &anybody, "echo to anybody")?;
+    hear("to anybody")?;
+    Ok(())
 }
