@@ -16,7 +16,7 @@ use havre_shim_proto::task::{
 };
 use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, RuntimeOptions, TaskRequest};
 use havre_sys::process::Child;
-use havre_sys::spawn::{Program, Spawn};
+use havre_sys::spawn::{Program, Slots, Spawn};
 use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
@@ -51,6 +51,7 @@ const ATTACH_FD: i32 = 4;
 #[derive(Debug)]
 pub(crate) struct Launcher {
     program: OwnedFd,
+    slots: Slots,
 }
 
 /// A shim that was started and listens.
@@ -86,6 +87,7 @@ impl Launcher {
         let file = fs_err::File::open(program)?;
         Ok(Self {
             program: havre_sys::fd::memfd_sealed(c"havre-shim", file)?,
+            slots: Slots::reserve()?,
         })
     }
 
@@ -122,6 +124,7 @@ impl Launcher {
             .fd(task.as_fd(), TASK_FD)
             .fd(attach.as_fd(), ATTACH_FD)
             .new_session()
+            .slots(&self.slots)
             .spawn()?;
         let number = child.pid.as_raw_nonzero().to_string();
         if let Err(err) = fs_err::write(bundle.join(PID_FILE), number) {
