@@ -5,6 +5,7 @@ mod commit;
 mod download;
 mod extract;
 mod path;
+mod places;
 mod upload;
 mod view;
 
@@ -21,6 +22,7 @@ use crate::engine::Engine;
 use crate::images::blocking;
 use crate::state::Status;
 
+pub(crate) use places::make as make_marks;
 pub(crate) use upload::Body;
 
 #[async_trait]

@@ -16,7 +16,7 @@ use havre_shim_proto::task::{
 };
 use havre_shim_proto::{Any, HavreOptions, LogOptions, RpcError, RuntimeOptions, TaskRequest};
 use havre_sys::process::Child;
-use havre_sys::spawn::{Program, Spawn};
+use havre_sys::spawn::{Program, Slots, Spawn};
 use havre_types::{Classify as _, ContainerId, ErrorKind, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
@@ -35,6 +35,7 @@ pub(crate) use process::kill_left;
 const PROGRAM: &str = "containerd-shim-havre-v2";
 const TASK_SOCKET: &str = "shim.sock";
 const ATTACH_SOCKET: &str = "attach.sock";
+const PID_FILE: &str = "shim.pid";
 /// How long attached clients may take to read the last output.
 const DRAIN: Duration = Duration::from_secs(10);
 /// A signal is delivered at once or not at all: then the engine does it itself.
@@ -50,6 +51,7 @@ const ATTACH_FD: i32 = 4;
 #[derive(Debug)]
 pub(crate) struct Launcher {
     program: OwnedFd,
+    slots: Slots,
 }
 
 /// A shim that was started and listens.
@@ -85,6 +87,7 @@ impl Launcher {
         let file = fs_err::File::open(program)?;
         Ok(Self {
             program: havre_sys::fd::memfd_sealed(c"havre-shim", file)?,
+            slots: Slots::reserve()?,
         })
     }
 
@@ -121,9 +124,10 @@ impl Launcher {
             .fd(task.as_fd(), TASK_FD)
             .fd(attach.as_fd(), ATTACH_FD)
             .new_session()
+            .slots(&self.slots)
             .spawn()?;
         let number = child.pid.as_raw_nonzero().to_string();
-        if let Err(err) = fs_err::write(bundle.join("shim.pid"), number) {
+        if let Err(err) = fs_err::write(bundle.join(PID_FILE), number) {
             end(&child);
             return Err(err);
         }
@@ -342,6 +346,32 @@ impl Shim {
         self.call(&request).await.map(|_| ())
     }
 
+    /// The container's first process, found again as a child of this shim.
+    pub(crate) fn first_process(&self, pid: u32) -> Option<init::Process> {
+        let shim = fs_err::read_to_string(self.bundle.join(PID_FILE)).ok()?;
+        init::Process::child(pid, shim.trim().parse().ok()?)
+    }
+
+    /// Whether it answers at all within `limit`.
+    pub(crate) async fn answers(&self, limit: Duration) -> bool {
+        let request = StateRequest {
+            id: self.id.to_string(),
+            exec_id: String::new(),
+        };
+        let answer = self.call_within(limit, &request).await;
+        !matches!(answer, Err(err) if err.kind == ErrorKind::DeadlineExceeded)
+    }
+
+    /// Ends it, without asking.
+    pub(crate) fn abandon(&self) {
+        self.process.kill();
+    }
+
+    /// The record of the end that it has left.
+    pub(crate) fn left_exit(&self) -> Option<Exit> {
+        Exit::read(&self.bundle)
+    }
+
     /// Waits for the end of an exec process; a shim that died counts as a kill.
     pub(crate) async fn exec_exit(&self, exec: &str) -> i64 {
         let request = WaitRequest {
@@ -369,9 +399,7 @@ impl Shim {
             Ok(answer) => Some(Exit {
                 exit_status: answer.exit_status.into(),
                 exited_at: answer.exited_at.map_or_else(Timestamp::now, Into::into),
-                oom_killed: false,
-                memory_peak: 0,
-                log_dropped: 0,
+                ..Exit::unseen()
             }),
             Err(err) => {
                 tracing::warn!(container = %self.id, error = %err, "shim is gone before its container");

@@ -31,6 +31,22 @@ pub fn close_range_cloexec(first: u32) -> io::Result<()> {
     check(ret).map(drop)
 }
 
+/// Stops sharing the table of descriptors with whoever shares it; the new one has only those below `end`.
+///
+/// Async-signal-safe.
+pub(crate) fn own_table_below(end: u32) -> io::Result<()> {
+    // SAFETY: the call takes no pointers. What it leaves out stays open in the table of the others.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            end,
+            u32::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    };
+    check(ret).map(drop)
+}
+
 /// Copies `reader` to the end into a memory file and seals it: nobody, not even root, can
 /// change it afterwards. The file may be executed.
 pub fn memfd_sealed(name: &CStr, mut reader: impl Read) -> io::Result<OwnedFd> {

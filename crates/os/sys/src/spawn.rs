@@ -1,15 +1,17 @@
 //! Starting of another program from a process that may have many threads.
 //!
-//! The child shares the caller's memory until it executes the program (vfork semantics), so the
-//! cost does not grow with the size of the engine, and the little code that it runs takes no
-//! lock and allocates nothing. Unlike posix_spawn this gives a pidfd from birth, takes the
+//! The child shares the caller's memory until it executes the program (vfork semantics), and with
+//! [`Slots`] its descriptors too, so the cost does not grow with the size of the engine, and the
+//! little code that it runs takes no lock and allocates nothing. Unlike posix_spawn this gives a pidfd from birth, takes the
 //! program as a descriptor, and leaves exactly the named descriptors open.
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
 
 use crate::process::{Child, pointers};
@@ -28,6 +30,71 @@ pub enum Program<'a> {
     Fd(BorrowedFd<'a>),
 }
 
+/// The lowest number of a slot: above all that a program expects to be given.
+const FIRST_SLOT: RawFd = 16;
+/// Descriptors of one start: those that are mapped, the program and the directory.
+const SLOTS: usize = 12;
+
+/// A few low numbers of descriptors, held for the starting of programs by a process that will have many.
+///
+/// Without them the child's table is a copy of the caller's, made to be closed again one by one: with three thousand
+/// descriptors that takes a millisecond. What lies in the slots is all that the child copies. One start at a time
+/// uses them.
+#[derive(Debug)]
+pub struct Slots(Mutex<Held>);
+
+#[derive(Debug)]
+struct Held {
+    /// What occupies the numbers in the meantime.
+    null: OwnedFd,
+    slots: Vec<OwnedFd>,
+}
+
+impl Slots {
+    /// Takes the lowest numbers that are free: to be called before the process has many.
+    pub fn reserve() -> io::Result<Self> {
+        let null = rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let slots = (0..SLOTS)
+            .map(|_| fcntl_dupfd_cloexec(&null, FIRST_SLOT))
+            .collect::<Result<_, _>>()?;
+        Ok(Self(Mutex::new(Held { null, slots })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Copies `fds` into slots; their numbers, in the same order.
+    fn fill(&mut self, fds: &[BorrowedFd<'_>]) -> io::Result<Vec<RawFd>> {
+        if fds.len() > self.slots.len() {
+            return Err(io::Error::other("more descriptors than slots"));
+        }
+        let filled = self.slots.iter_mut().zip(fds).map(|(slot, fd)| {
+            dup3(fd, slot, DupFlags::CLOEXEC)?;
+            Ok(slot.as_raw_fd())
+        });
+        filled.collect()
+    }
+
+    /// Nothing stays open because it was once given to a child.
+    fn clear(&mut self, used: usize) -> io::Result<()> {
+        for slot in self.slots.iter_mut().take(used) {
+            dup3(&self.null, slot, DupFlags::CLOEXEC)?;
+        }
+        Ok(())
+    }
+
+    /// The first number above all slots.
+    fn end(&self) -> u32 {
+        let highest = self.slots.iter().map(OwnedFd::as_raw_fd).max();
+        highest
+            .and_then(|number| u32::try_from(number + 1).ok())
+            .unwrap_or(u32::MAX)
+    }
+}
+
 /// A program about to be started.
 ///
 /// The child gets the named descriptors and no others, an empty signal mask, default signal
@@ -41,6 +108,7 @@ pub struct Spawn<'a> {
     cwd: Option<BorrowedFd<'a>>,
     fds: Vec<(BorrowedFd<'a>, RawFd)>,
     session: Session,
+    slots: Option<&'a Slots>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +129,7 @@ impl<'a> Spawn<'a> {
             cwd: None,
             fds: Vec::new(),
             session: Session::Inherit,
+            slots: None,
         }
     }
 
@@ -99,50 +168,68 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// Starts it with the descriptors in these slots, whatever else the caller has open.
+    #[must_use]
+    pub const fn slots(mut self, slots: &'a Slots) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
     /// Starts the program. An error of any step in the child, the execution included, is
     /// returned here, and then no child is left.
     pub fn spawn(self) -> io::Result<Child> {
+        let program = match self.program {
+            Program::Path(_) => None,
+            Program::Fd(fd) => Some(fd),
+        };
+        let mapped = self.fds.iter().map(|(fd, _)| *fd);
+        let sources: Vec<BorrowedFd<'_>> = mapped.chain(program).chain(self.cwd).collect();
+        let highest = self.fds.iter().map(|(_, target)| *target).max();
         // A source whose number is below the highest target could be overwritten before its
         // turn, so each is first copied above all targets.
-        let above = self
-            .fds
-            .iter()
-            .map(|(_, target)| *target)
-            .max()
-            .unwrap_or(2)
-            .max(2)
-            + 1;
-        let copies: Vec<OwnedFd> = self
-            .fds
-            .iter()
-            .map(|(fd, _)| fcntl_dupfd_cloexec(fd, above))
-            .collect::<Result<_, _>>()?;
-        let maps: Vec<(RawFd, RawFd)> = copies
-            .iter()
-            .zip(&self.fds)
-            .map(|(copy, (_, to))| (copy.as_raw_fd(), *to))
-            .collect();
-        // The program's descriptor too must not be under a target.
-        let (path, program_fd) = match self.program {
-            Program::Path(path) => (path, None),
-            Program::Fd(fd) => (c"", Some(fcntl_dupfd_cloexec(fd, above)?)),
+        let above = highest.unwrap_or(2).max(2) + 1;
+        let Some(slots) = self.slots else {
+            let copies: Vec<OwnedFd> = sources
+                .iter()
+                .map(|fd| fcntl_dupfd_cloexec(fd, above))
+                .collect::<Result<_, _>>()?;
+            let numbers: Vec<RawFd> = copies.iter().map(AsRawFd::as_raw_fd).collect();
+            return self.start(&numbers, None);
         };
-        let cwd = self
-            .cwd
-            .map(|fd| fcntl_dupfd_cloexec(fd, above))
-            .transpose()?;
+        if above > FIRST_SLOT {
+            return Err(io::Error::other("a descriptor is mapped into the slots"));
+        }
+        let mut held = slots.lock();
+        let started = held
+            .fill(&sources)
+            .and_then(|numbers| self.start(&numbers, Some(held.end())));
+        if held.clear(sources.len()).is_err() {
+            // The next start takes their places.
+        }
+        started
+    }
+
+    /// `numbers` are the copies of the mapped descriptors, of the program and of the directory.
+    fn start(&self, numbers: &[RawFd], table_end: Option<u32>) -> io::Result<Child> {
+        let mut numbers = numbers.iter().copied();
+        let targets = self.fds.iter().map(|(_, target)| *target);
+        let maps: Vec<(RawFd, RawFd)> =
+            numbers.by_ref().take(self.fds.len()).zip(targets).collect();
+        let (path, program_fd) = match self.program {
+            Program::Path(path) => (path, libc::AT_FDCWD),
+            Program::Fd(_) => (c"", numbers.next().unwrap_or(libc::AT_FDCWD)),
+        };
         let argv = pointers(&self.argv);
         let envp = pointers(&self.env);
         let mut plan = Plan {
             path: path.as_ptr(),
-            program_fd: program_fd
-                .as_ref()
-                .map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd()),
+            program_fd,
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
-            cwd: cwd.as_ref().map(|fd| fd.as_raw_fd()),
+            cwd: numbers.next(),
             maps: &maps,
             session: self.session,
+            table_end,
             error: 0,
         };
         // No handler of the parent may run in the child on the shared memory.
@@ -168,6 +255,8 @@ struct Plan<'a> {
     cwd: Option<RawFd>,
     maps: &'a [(RawFd, RawFd)],
     session: Session,
+    /// The descriptors are shared until the child has copied those below this number; none: it has a copy of all.
+    table_end: Option<u32>,
     error: i32,
 }
 
@@ -175,7 +264,10 @@ fn start(plan: &mut Plan<'_>) -> io::Result<Child> {
     let mut stack: Vec<u128> = Vec::with_capacity(STACK / size_of::<u128>());
     // Stacks grow downwards; u128 keeps the end aligned to 16 bytes as the ABI wants.
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if plan.table_end.is_some() {
+        flags |= libc::CLONE_FILES;
+    }
     let mut pidfd: libc::c_int = -1;
     let plan: *mut Plan<'_> = plan;
     // SAFETY: `child_main` has the expected signature and `plan` outlives the child's use of it:
@@ -211,6 +303,12 @@ fn errno() -> i32 {
 /// Runs in the child, on memory shared with a parent whose other threads go on: system calls
 /// only, no allocation, no lock, no panic.
 fn prepare_and_exec(plan: &Plan<'_>) -> i32 {
+    // First of all: from here on the table is the child's own.
+    if let Some(end) = plan.table_end
+        && crate::fd::own_table_below(end).is_err()
+    {
+        return errno();
+    }
     for number in 1..=SIGNAL_MAX {
         reset_action(number);
     }

@@ -5,12 +5,12 @@
 //! (<https://docs.docker.com/engine/security/certificates/>).
 
 use crate::config::ConfigError;
+use havre_tls::AnyCertificate;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Tls {
             tracing::debug!(%error, "an authority of the system is unusable");
         }
         roots.add_parsable_certificates(native.certs);
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = havre_tls::provider();
         Self {
             provider,
             roots,
@@ -53,7 +53,8 @@ impl Tls {
         let builder = if verify {
             builder.with_webpki_verifier(self.verifier(&files)?)
         } else {
-            let any = AnyCertificate(Arc::clone(&self.provider));
+            // The administrator has named it as insecure: whoever answers is believed.
+            let any = AnyCertificate::new(Arc::clone(&self.provider));
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(any))
@@ -96,10 +97,10 @@ fn has_extension(file: &Path, extension: &str) -> bool {
 }
 
 fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
-    let Ok(bytes) = fs_err::read(file) else {
-        return Vec::new();
-    };
-    CertificateDer::pem_slice_iter(&bytes).flatten().collect()
+    fs_err::read(file).map_or_else(
+        |_unreadable| Vec::new(),
+        |bytes| havre_tls::certificates(&bytes).collect(),
+    )
 }
 
 fn own_identity(
@@ -109,45 +110,4 @@ fn own_identity(
     let key = fs_err::read(certificate.with_extension("key")).ok()?;
     let key = PrivateKeyDer::from_pem_slice(&key).ok()?;
     Some((certificates(certificate), key))
-}
-
-/// For registries the administrator has named as insecure: whoever answers is believed.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

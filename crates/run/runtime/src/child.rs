@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
-use havre_sys::fsroot::Root;
 use havre_sys::{keyring, namespace, net, prctl, user};
 use oci_spec::runtime::{Hook, Hooks};
 use rustix::fs::Mode;
@@ -25,6 +24,7 @@ use crate::userns::link_type;
 pub(crate) mod devices;
 pub(crate) mod finish;
 pub(crate) mod rootfs;
+mod sysctl;
 pub(crate) mod terminal;
 
 use finish::{Finish, Gate, Streams};
@@ -91,7 +91,7 @@ fn become_container(init: &Init<'_>, channel: &mut Channel) -> Result<Infallible
     } else {
         None
     };
-    write_sysctls(init.plan)?;
+    sysctl::write(&init.plan.sysctls, &root)?;
     run_hooks(init, channel)?;
     if init.plan.namespaces.has(Kind::Mount) {
         rootfs::pivot(&root)?;
@@ -167,28 +167,6 @@ pub(crate) fn join_keyring(id: &str) -> Result<(), RuntimeError> {
             .and_then(|keyring| keyring.set_permissions(POSSESSOR_ALL))
             .step(|| "make a session keyring".to_owned()),
     }
-}
-
-/// Through the host's `/proc`, before the root changes: the container's could be anything.
-fn write_sysctls(plan: &Plan) -> Result<(), RuntimeError> {
-    if plan.sysctls.is_empty() {
-        return Ok(());
-    }
-    let describe = || "open /proc/sys".to_owned();
-    let root = Root::open(std::path::Path::new("/proc/sys")).step(describe)?;
-    let status = rustix::fs::fstatfs(&root).step(describe)?;
-    if status.f_type != crate::tree::PROC_MAGIC {
-        return Err(std::io::Error::other("it is not procfs")).step(describe);
-    }
-    for (path, value) in &plan.sysctls {
-        let describe = || format!("set the sysctl {path}");
-        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NOFOLLOW;
-        let file = root
-            .open_at(path.as_ref(), flags, Mode::empty())
-            .step(describe)?;
-        rustix::io::write(&file, value.as_bytes()).step(describe)?;
-    }
-    Ok(())
 }
 
 fn name_host(plan: &Plan) -> Result<(), RuntimeError> {

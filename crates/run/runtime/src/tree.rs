@@ -280,7 +280,7 @@ pub(crate) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 
-fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
     let status: StatFs = fstatfs(fd)?;
     Ok(status.f_type == PROC_MAGIC)
 }

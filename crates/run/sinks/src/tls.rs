@@ -4,23 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use havre_logs::options::SyslogTls;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use havre_tls::{AnyCertificate, certificates};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::{StartError, go_text};
 
 /// The settings for one server.
 pub(crate) fn config(asked: &SyslogTls) -> Result<Arc<ClientConfig>, StartError> {
     let refused = |error: rustls::Error| StartError::Tls(format!("tls: {error}"));
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = havre_tls::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(refused)?;
     let builder = if asked.skip_verify {
-        let any = AnyCertificate(provider);
+        let any = AnyCertificate::new(provider);
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(any))
@@ -65,49 +64,4 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, StartError> {
         StartError::Tls(format!("{what} {path:?}: open {path}: {reason}"))
     };
     fs_err::read(path).map_err(failed)
-}
-
-fn certificates(bytes: &[u8]) -> impl Iterator<Item = CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(bytes).flatten()
-}
-
-/// `syslog-tls-skip-verify`: whoever answers is believed.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

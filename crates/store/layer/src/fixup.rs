@@ -241,7 +241,7 @@ fn copy_metadata_by_name(stat: &Stat, dir: BorrowedFd<'_>, name: &OsStr) -> io::
 
 /// Owner, then mode (chown clears set-user-id), then attributes (chown clears capabilities), then
 /// times.
-pub(crate) fn copy_metadata(from: BorrowedFd<'_>, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
+pub fn copy_metadata(from: BorrowedFd<'_>, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
     fchown(
         to,
         Some(Uid::from_raw(stat.st_uid)),

@@ -24,7 +24,7 @@ pub use crate::export::{
     Change, ChangeKind, ExportOptions, Exported, Times, changes, export_changes, export_diff,
     export_path, export_tree, is_virtual,
 };
-pub use crate::fixup::{DeferredLink, Fixups, fix_up};
+pub use crate::fixup::{DeferredLink, Fixups, copy_metadata, fix_up};
 pub use crate::flatten::flatten;
 pub use crate::header::{Entry, Kind, Mtime};
 pub use crate::reader::{Content, Data, TarReader};

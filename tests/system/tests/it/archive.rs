@@ -2,6 +2,7 @@
 
 mod client;
 mod hostile;
+mod marks;
 mod races;
 mod tar;
 

@@ -107,6 +107,48 @@ fn what_a_hung_shim_does_not_do_the_engine_does() -> Result<()> {
 }
 
 #[test]
+fn an_end_that_a_hung_shim_does_not_report_is_noticed() -> Result<()> {
+    let mut engine = engine()?;
+    let script = "trap 'exit 3' USR1; echo ready; while :; do sleep 0.1; done";
+    for (name, flags) in [("one", &["--pid", "host"][..]), ("two", &[])] {
+        let flags = [&["--name", name], flags].concat();
+        let id = run_detached(&engine, &flags, &["sh", "-c", script])?;
+        until(&"ready".to_owned(), || engine.docker(&["logs", name]))?;
+        let pid = inspect(&engine, name, "{{.State.Pid}}")?;
+        signal_shim(&engine, &id, Signal::STOP)?;
+        let process = Pid::from_raw(pid.parse()?).context("no pid")?;
+        kill_process(process, Signal::USR1)?;
+        until(&true, || {
+            let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
+            Ok(stat.contains(") Z "))
+        })?;
+        if name == "two" {
+            // The next engine has not seen it start.
+            engine.kill9()?;
+            engine.restart()?;
+        }
+        // Nobody acts on it; it is only looked at.
+        let began = Instant::now();
+        while state(&engine, name)? != "exited 3" {
+            let seen = state(&engine, name)?;
+            ensure!(began.elapsed() < 3 * LIMIT, "{seen}");
+        }
+        let error = inspect(&engine, name, "{{.State.Error}}")?;
+        ensure!(error.contains("did not answer when"), "{error}");
+        let why = engine.havre(&["why", name])?;
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(why.contains("ended with exit code 3"), "{why}");
+        ensure!(why.contains(&error), "{why}");
+    }
+    nothing_runs(&engine)?;
+    // They can be used again.
+    engine.docker(&["start", "one"])?;
+    ensure!(inspect(&engine, "one", "{{.State.Error}}")?.is_empty());
+    engine.docker(&["rm", "-f", "one", "two"])?;
+    nothing_is_left(&engine)
+}
+
+#[test]
 fn an_exec_says_that_the_shim_hangs() -> Result<()> {
     let engine = engine()?;
     let id = run_detached(&engine, &["--name", "hung"], &["sleep", "1000"])?;

@@ -13,8 +13,8 @@ use havre_layer::{ExportOptions, export_changes, export_diff};
 use havre_oci::ImageConfig;
 use havre_types::{Reference, Timestamp, chain};
 
-use super::changes::places;
 use super::download::Pipe;
+use super::places::places;
 use super::upload::Body;
 use super::usable;
 use crate::container::{Container, Fixed};

@@ -142,7 +142,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>, record: Record, beginning: Beginning) 
     shared.registry.insert(&container);
     match beginning {
         Beginning::Running(shim) => {
-            actor.watch_exit(shim);
+            let process = shim.first_process(actor.state.pid);
+            actor.watch_exit(shim, process);
             crate::health::watch(shared, &actor.container, actor.run);
         }
         Beginning::Ended(exit) => {

@@ -148,10 +148,15 @@ async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) ->
     let written = match made.and_then(|made| made) {
         Ok(layer) => {
             let batch = havre_meta::Batch::new().put(KIND, id.as_str(), body);
-            let record = shared.meta.write(shared.bus.save(batch)).await;
+            let record = shared.meta.write(shared.bus.save(batch));
+            // Beside the writing, which waits for the disk.
+            let (kept, key) = (Arc::clone(shared), id.clone());
+            let marks = blocking(move || make_marks(&kept, &key));
+            let (record, layer, marks) = tokio::join!(record, layer, marks);
             record
-                .and(layer.await)
+                .and(layer)
                 .map_err(|err| internal("failed to write the record", &err))
+                .and(marks)
         }
         Err(err) => Err(err),
     };
@@ -160,6 +165,13 @@ async fn store(shared: &Arc<Shared>, record: &Record, parent: Option<String>) ->
         return Err(err);
     }
     Ok(())
+}
+
+fn make_marks(shared: &Shared, id: &ContainerId) -> ApiResult<()> {
+    let failed = "failed to prepare the container's layer";
+    let trees = shared.snapshots.trees(id.as_str());
+    let trees = trees.map_err(|err| crate::error::classified(failed, &err))?;
+    crate::archive::make_marks(&trees).map_err(|err| internal(failed, &err))
 }
 
 /// What cannot be undone now is swept at the next start: the record goes first.

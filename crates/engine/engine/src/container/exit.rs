@@ -1,32 +1,88 @@
 //! The end of a run: seen once, recorded, announced, cleaned up.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::actor::{Actor, Command};
+use havre_types::Timestamp;
+
+use super::actor::{Actor, Command, SHIM_DEADLINE};
 use super::record::Exit;
-use crate::restart::End;
+use crate::restart;
 use crate::restore::end_group;
 use crate::shim::Shim;
+use crate::shim::init::Process;
 use crate::state::{Event, Status, Step, step};
+
+/// How long a shim that is well takes at most to report an end, unless it has much to write.
+const REPORT: Duration = Duration::from_secs(2);
+/// A shim that has not even collected its child, and does not answer for so long, hangs.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Who told of the end.
+enum End {
+    Reported(Exit),
+    /// The shim is gone or has been ended.
+    Unreported(Exit),
+}
+
+/// Waits for the end as the shim reports it. A shim that hangs says nothing, so that the process is watched, too.
+async fn end_of_run(shim: &Shim, process: Option<Process>) -> End {
+    let unseen = |exit: Option<Exit>, code: Option<i64>| match (exit, code) {
+        (Some(exit), _) => End::Reported(exit),
+        (None, Some(exit_status)) => End::Unreported(Exit {
+            exit_status,
+            ..Exit::unseen()
+        }),
+        (None, None) => End::Unreported(Exit::unseen()),
+    };
+    let mut report = pin!(shim.exit());
+    let Some(process) = process else {
+        return unseen(report.await, None);
+    };
+    tokio::select! {
+        exit = &mut report => return unseen(exit, None),
+        () = process.ended() => {}
+    }
+    if !process.is_over() {
+        return unseen(report.await, None);
+    }
+    let (code, at) = (process.exit_code(), Timestamp::now());
+    loop {
+        if let Ok(exit) = tokio::time::timeout(REPORT, &mut report).await {
+            return unseen(exit, code);
+        }
+        // Collected: the shim lived after the end, and may be waiting for a disk.
+        let waits = process.exit_code().is_none();
+        let patience = if waits { SHIM_DEADLINE } else { SILENCE };
+        if !shim.answers(patience).await {
+            break;
+        }
+    }
+    shim.abandon();
+    End::Unreported(
+        shim.left_exit()
+            .unwrap_or_else(|| Exit::unreported(code, at)),
+    )
+}
 
 impl Actor {
     /// Reports the end of this run to the actor's own queue.
-    pub(super) fn watch_exit(&mut self, shim: Arc<Shim>) {
+    pub(super) fn watch_exit(&mut self, shim: Arc<Shim>, process: Option<Process>) {
         self.started.get_or_insert_with(Instant::now);
         let (container, run) = (Arc::clone(&self.container), self.run);
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move {
             let exit = tokio::select! {
-                exit = shim.exit() => exit,
+                exit = end_of_run(&shim, process) => exit,
                 () = shared.stopping.cancelled() => return,
             };
             let exit = match exit {
-                Some(exit) => exit,
-                None => {
+                End::Reported(exit) => exit,
+                End::Unreported(exit) => {
                     // Nobody is left to end what the container's first process does not take along.
                     end_group(&shared, &container.fixed()).await;
-                    Exit::unseen()
+                    exit
                 }
             };
             // The actor may be gone with its container.
@@ -42,9 +98,9 @@ impl Actor {
             .take()
             .map_or(Duration::ZERO, |at| at.elapsed());
         let end = if std::mem::take(&mut self.unhealthy) {
-            End::Unhealthy
+            restart::End::Unhealthy
         } else {
-            End::Exited(exit.exit_status)
+            restart::End::Exited(exit.exit_status)
         };
         let again = !self.no_restart
             && !self.shared.stopping.is_cancelled()
@@ -65,6 +121,7 @@ impl Actor {
         self.state.memory_peak = exit.memory_peak;
         self.state.finished_at = exit.exited_at;
         self.state.exits += 1;
+        self.state.error.clone_from(&exit.error);
         crate::health::stopped(&mut self.state);
         if exit.log_dropped > 0 {
             let (container, records) = (&self.fixed.id, exit.log_dropped);

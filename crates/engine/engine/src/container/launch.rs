@@ -14,6 +14,7 @@ use super::record::Fixed;
 use crate::engine::Shared;
 use crate::error::internal;
 use crate::plan::{self, Inputs, MountKind};
+use crate::shim::init::Process;
 use crate::shim::{CreateTask, RootMount, Shim};
 use crate::state::{Event, Status, Step, step};
 use crate::{health, host};
@@ -49,6 +50,7 @@ impl Actor {
 
     /// The process waits at its gate: attach those who wait, then let it go.
     async fn run_created(&mut self, shim: Arc<Shim>, pid: u32) -> ApiResult<()> {
+        let process = Process::waiting(pid);
         self.container.connect_waiting(&shim).await;
         if let Err(err) = shim.start("").await {
             return Err(self.start_failed(Some(shim), err).await);
@@ -65,7 +67,7 @@ impl Actor {
         self.state.started_at = Timestamp::now();
         self.started = Some(Instant::now());
         self.shim = Some(Arc::clone(&shim));
-        self.watch_exit(Arc::clone(&shim));
+        self.watch_exit(Arc::clone(&shim), process);
         self.shared.announce(&self.fixed, "start", &[]);
         self.publish();
         health::watch(&self.shared, &self.container, self.run);

@@ -88,6 +88,16 @@ impl State {
         }
     }
 
+    /// Why the last start failed.
+    pub(crate) fn start_error(&self) -> Option<&str> {
+        Some(self.error.as_str()).filter(|error| !error.is_empty() && !self.shim_was_silent())
+    }
+
+    /// The last run ended under a shim that did not say so.
+    pub(crate) fn shim_was_silent(&self) -> bool {
+        self.error == SILENT_SHIM
+    }
+
     /// Docker's word: a container whose first start failed is still "created".
     pub(crate) fn docker_status(&self) -> &'static str {
         match self.status {
@@ -175,6 +185,10 @@ impl Places {
     }
 }
 
+/// The error of a container whose end its shim did not report. It had started: see [`State::start_error`].
+const SILENT_SHIM: &str = "the shim of the container did not answer when the container's process ended, and was ended: \
+    output that it had not read is lost";
+
 /// The exit record that the shim leaves in the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exit {
@@ -187,6 +201,9 @@ pub(crate) struct Exit {
     /// Records of the log that were lost.
     #[serde(default)]
     pub log_dropped: u64,
+    /// What was wrong with the end itself.
+    #[serde(default)]
+    pub error: String,
 }
 
 impl Exit {
@@ -198,6 +215,17 @@ impl Exit {
             oom_killed: false,
             memory_peak: 0,
             log_dropped: 0,
+            error: String::new(),
+        }
+    }
+
+    /// What is recorded when the process has ended and the shim does not say so; `code` when it could be seen.
+    pub(crate) fn unreported(code: Option<i64>, at: Timestamp) -> Self {
+        Self {
+            exit_status: code.unwrap_or(137),
+            exited_at: at,
+            error: SILENT_SHIM.to_owned(),
+            ..Self::unseen()
         }
     }
 

@@ -1,4 +1,5 @@
-//! A container's first process as the engine reaches it without the shim: only for one whose shim does not answer.
+//! A container's first process as the engine reaches it without the shim: to see that it has ended, and to end
+//! it when its shim does not answer.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -9,6 +10,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::error::internal;
 
+const FIELD_STATE: usize = 3;
+const FIELD_PARENT: usize = 4;
+const FIELD_STATUS: usize = 52;
+
 /// The process, held so that its number cannot come to mean another.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -17,6 +22,20 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The process that a shim has just made: it waits at its gate, so that nothing else can have its number.
+    pub(crate) fn waiting(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(pid.try_into().ok()?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        Some(Self { pidfd, pid })
+    }
+
+    /// The process as a child of its shim, also when it has ended and was not collected.
+    pub(super) fn child(pid: u32, shim: u32) -> Option<Self> {
+        let process = Self::waiting(pid)?;
+        let parent: u32 = process.stat(FIELD_PARENT)?.parse().ok()?;
+        (parent == shim).then_some(process)
+    }
+
     /// Finds the first process of a container. The number may belong to another process by now: that it is one of
     /// this container is read while the descriptor holds it.
     pub(crate) fn find(id: &ContainerId, pid: u32) -> Option<Self> {
@@ -47,6 +66,31 @@ impl Process {
         }
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
         poll(&mut ended, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+    }
+
+    /// What it ended with, as long as nobody has collected it.
+    pub(crate) fn exit_code(&self) -> Option<i64> {
+        if self.stat(FIELD_STATE)? != "Z" {
+            return None;
+        }
+        let status = self.stat(FIELD_STATUS)?.parse().ok()?;
+        Some(if libc::WIFSIGNALED(status) {
+            128 + i64::from(libc::WTERMSIG(status))
+        } else {
+            libc::WEXITSTATUS(status).into()
+        })
+    }
+
+    /// A field of its `stat` file, by the number in man 5 proc_pid_stat.
+    fn stat(&self, field: usize) -> Option<String> {
+        let path = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
+        let text = fs_err::read_to_string(path).ok()?;
+        // The name before it may hold anything, also blanks and parentheses.
+        let (_, rest) = text.rsplit_once(')')?;
+        let value = rest
+            .split_whitespace()
+            .nth(field.checked_sub(FIELD_STATE)?)?;
+        Some(value.to_owned())
     }
 
     /// Waits until it has ended.

@@ -23,7 +23,7 @@ impl Process {
     /// what it says of itself is read while the descriptor holds it.
     pub(super) fn find(id: &ContainerId, bundle: &Path) -> Self {
         let opened = || {
-            let text = fs_err::read_to_string(bundle.join("shim.pid")).ok()?;
+            let text = fs_err::read_to_string(bundle.join(super::PID_FILE)).ok()?;
             let pid = Pid::from_raw(text.trim().parse().ok()?)?;
             let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
             let words = fs_err::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;

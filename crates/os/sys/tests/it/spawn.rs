@@ -5,7 +5,7 @@ use std::io::{self, PipeReader, PipeWriter, Read as _, pipe};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use havre_sys::process::Exit;
-use havre_sys::spawn::{Program, Spawn};
+use havre_sys::spawn::{Program, Slots, Spawn};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
@@ -141,6 +141,66 @@ fn a_missing_program_is_an_error_and_leaves_no_child() {
         .spawn()
         .expect_err("there is no such program");
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn slots_give_the_named_descriptors_and_keep_none() {
+    let slots = Slots::reserve().expect("slots");
+    let sealed = havre_sys::fd::memfd_sealed(c"sh", fs_open("/bin/sh")).expect("it can be sealed");
+    let directory = open("/proc", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("/proc");
+    let (reader, writer) = pipes();
+    let leaked = fcntl_dupfd_cloexec(&reader, 50).expect("a copy");
+    fcntl_setfd(&leaked, FdFlags::empty()).expect("flags");
+    let words = ["sh", "-c", "pwd; ls /proc/self/fd | tr '\\n' ' '"];
+    let words = words.map(|word| CString::new(word).expect("no NUL"));
+    let child = Spawn::new(Program::Fd(sealed.as_fd()), words.into())
+        .fd(writer.as_fd(), 1)
+        .fd(writer.as_fd(), 5)
+        .cwd(directory.as_fd())
+        .env(vec![c"PATH=/usr/bin:/bin".into()])
+        .slots(&slots)
+        .spawn()
+        .expect("the shell starts");
+    drop(writer);
+    // The end of the output is seen: no slot holds the writing end open.
+    assert_eq!(text(reader), "/proc\n0 1 2 3 5 ");
+    assert_eq!(child.wait().expect("it ends"), Exit::Code(0));
+    // The table of the caller is as it was.
+    assert!(rustix::io::fcntl_getfd(&leaked).is_ok() && rustix::io::fcntl_getfd(&sealed).is_ok());
+    let error = shell("true")
+        .fd(directory.as_fd(), 16)
+        .slots(&slots)
+        .spawn()
+        .expect_err("16 is a slot");
+    assert!(error.to_string().contains("slots"), "{error}");
+    let error = Spawn::new(Program::Path(c"/no/such"), vec![c"x".into()])
+        .slots(&slots)
+        .spawn()
+        .expect_err("there is no such program");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn many_threads_share_slots_while_others_open_and_close() {
+    let slots = Slots::reserve().expect("slots");
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let slots = &slots;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let (reader, writer) = pipes();
+                    let child = shell(&format!("echo {n}"))
+                        .fd(writer.as_fd(), 1)
+                        .slots(slots)
+                        .spawn()
+                        .expect("starts");
+                    drop(writer);
+                    assert_eq!(text(reader), format!("{n}\n"));
+                    assert_eq!(child.wait().expect("ends"), Exit::Code(0));
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -59,10 +59,13 @@ pub(super) fn explain(known: &Known<'_>) -> WhyResponse {
         | Status::Exited
         | Status::Restarting => {}
     }
-    if !state.error.is_empty() {
-        findings.push(start_error(known));
+    if let Some(error) = state.start_error() {
+        findings.push(start_error(known, error));
     } else if matches!(state.status, Status::Exited | Status::Restarting) {
         findings.extend(end(known));
+        if state.shim_was_silent() {
+            findings.push(finding(state.error.as_str(), ""));
+        }
         findings.extend(output(known));
         if findings.is_empty() && state.exit_code != 0 {
             findings.push(finding(
@@ -145,10 +148,10 @@ fn opening(known: &Known<'_>) -> String {
             format!("the removal of {name} failed half-way: `rm -f {name}` tries it again")
         }
         Status::Starting => format!("{name} is being started"),
-        Status::Restarting if state.error.is_empty() => {
+        Status::Restarting if state.start_error().is_none() => {
             format!("{name} ended with exit code {code} and waits to be started again")
         }
-        _ if !state.error.is_empty() => format!("{name} could not be started"),
+        _ if state.start_error().is_some() => format!("{name} could not be started"),
         Status::Created => format!("{name} has never been started"),
         Status::Exited | Status::Restarting => match code {
             0 => format!("{name} ended with exit code 0, which means success"),

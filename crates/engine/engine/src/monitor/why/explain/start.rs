@@ -3,10 +3,10 @@
 use super::{Finding, Known, finding, one_line};
 use crate::monitor::why::program::{Kind, Program, host_runs, machine_name};
 
-pub(super) fn start_error(known: &Known<'_>) -> Finding {
+pub(super) fn start_error(known: &Known<'_>, error: &str) -> Finding {
     by_program(known)
         .or_else(|| by_error(known))
-        .unwrap_or_else(|| finding(one_line(&known.state.error), ""))
+        .unwrap_or_else(|| finding(one_line(error), ""))
 }
 
 /// What the file itself tells.

@@ -5,6 +5,7 @@ use havre_types::Timestamp;
 
 use super::super::program::Kind;
 use super::*;
+use crate::container::Exit;
 
 fn exited(code: i64) -> State {
     let mut state = State::new();
@@ -130,6 +131,10 @@ fn ends() {
         state.stopped_by_user = true;
         all.push(explain(&known(&state)).summary);
     }
+    let silent = Exit::unreported(Some(3), Timestamp::default());
+    let mut unreported = exited(silent.exit_status);
+    unreported.error = silent.error;
+    all.push(explain(&known(&unreported)).summary);
     let mut oom = exited(137);
     oom.oom_killed = true;
     all.push(explain(&known(&oom)).summary);
