@@ -95,6 +95,40 @@ pub fn set_netlink_option(socket: BorrowedFd<'_>, option: NetlinkOption) -> io::
     check(ret.into()).map(drop)
 }
 
+/// Makes a socket drop all that arrives for it before a program could see it, or ends that (man 7 socket:
+/// `SO_ATTACH_FILTER`). A listening TCP socket answers no connection then, and a port stays taken all the same.
+pub fn set_deaf(socket: BorrowedFd<'_>, deaf: bool) -> io::Result<()> {
+    // "Return 0 bytes of the packet": BPF_RET | BPF_K.
+    let mut nothing = libc::sock_filter {
+        code: 0x06,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut nothing,
+    };
+    let option = if deaf {
+        libc::SO_ATTACH_FILTER
+    } else {
+        libc::SO_DETACH_FILTER
+    };
+    let size = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    // SAFETY: attaching reads a sock_fprog of the given size whose filter points to one instruction; both outlive the
+    // call. Detaching reads nothing of it.
+    let ret = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    check(ret.into()).map(drop)
+}
+
 /// The address of `name` in the directory `dir`, through `/proc`, so that neither the length of
 /// the directory's path nor a symbolic link in it matters.
 fn address_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<SocketAddrUnix> {

@@ -41,6 +41,10 @@ pub enum Field {
     OutputInterface,
     /// Its mark.
     Mark,
+    /// What kind of interface it came by (`bridge`, `veth`; empty for hardware).
+    InputKind,
+    /// What kind of interface it leaves by.
+    OutputKind,
 }
 
 impl Field {
@@ -50,7 +54,9 @@ impl Field {
             Self::DestinationPort | Self::SourcePort => Type::Port,
             Self::Destination4 | Self::Source4 => Type::Ipv4,
             Self::Destination6 | Self::Source6 => Type::Ipv6,
-            Self::InputInterface | Self::OutputInterface => Type::Interface,
+            Self::InputInterface | Self::OutputInterface | Self::InputKind | Self::OutputKind => {
+                Type::Interface
+            }
             Self::Mark => Type::Mark,
         };
         kind.words()
@@ -148,6 +154,8 @@ const META_INPUT: u32 = 6;
 const META_OUTPUT: u32 = 7;
 const META_FAMILY: u32 = 15;
 const META_PROTOCOL: u32 = 16;
+const META_INPUT_KIND: u32 = 26;
+const META_OUTPUT_KIND: u32 = 27;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const CONNECTION_STATE: u32 = 0;
@@ -223,6 +231,22 @@ impl Rule {
     pub fn not_to_interface(self, name: &str) -> Self {
         self.field(Field::OutputInterface)
             .compared(NOT_EQUAL, interface(name).to_vec())
+    }
+
+    /// Came by an interface of this kind (`bridge`, `veth`), or of another.
+    #[must_use]
+    pub fn from_kind(self, kind: &str, equal: bool) -> Self {
+        let operation = if equal { EQUAL } else { NOT_EQUAL };
+        self.field(Field::InputKind)
+            .compared(operation, interface(kind).to_vec())
+    }
+
+    /// Leaves by an interface of this kind, or of another.
+    #[must_use]
+    pub fn to_kind(self, kind: &str, equal: bool) -> Self {
+        let operation = if equal { EQUAL } else { NOT_EQUAL };
+        self.field(Field::OutputKind)
+            .compared(operation, interface(kind).to_vec())
     }
 
     /// Of this transport protocol.
@@ -347,6 +371,40 @@ impl Rule {
         } else {
             Type::Ipv4.words()
         };
+        let nat = Expression::Nat {
+            destination: true,
+            ipv6,
+            address: Some(FIRST),
+            port: Some(FIRST + words),
+        };
+        self.translated(map, fields, nat)
+    }
+
+    /// As [`Rule::destination_of`] of a map that gives addresses alone: the port stays.
+    #[must_use]
+    pub fn address_of(self, map: &str, fields: &[Field], ipv6: bool) -> Self {
+        let nat = Expression::Nat {
+            destination: true,
+            ipv6,
+            address: Some(FIRST),
+            port: None,
+        };
+        self.translated(map, fields, nat)
+    }
+
+    /// The source becomes what a map of addresses says of the fields. The rule ends where it says nothing.
+    #[must_use]
+    pub fn source_of(self, map: &str, fields: &[Field], ipv6: bool) -> Self {
+        let nat = Expression::Nat {
+            destination: false,
+            ipv6,
+            address: Some(FIRST),
+            port: None,
+        };
+        self.translated(map, fields, nat)
+    }
+
+    fn translated(self, map: &str, fields: &[Field], nat: Expression) -> Self {
         self.loaded(fields)
             .with(Expression::Lookup {
                 set: map.to_owned(),
@@ -354,11 +412,28 @@ impl Rule {
                 to: Some(FIRST),
                 invert: false,
             })
+            .with(nat)
+    }
+
+    /// The destination becomes an address and a port.
+    #[must_use]
+    pub fn destination_becomes(self, address: IpAddr, port: u16) -> Self {
+        let (value, ipv6) = match address {
+            IpAddr::V4(v4) => (v4.octets().to_vec(), false),
+            IpAddr::V6(v6) => (v6.octets().to_vec(), true),
+        };
+        // A port has a register of its own behind those of the longest address.
+        let second = FIRST + Type::Ipv6.words();
+        self.with(Expression::Immediate { to: FIRST, value })
+            .with(Expression::Immediate {
+                to: second,
+                value: port.to_be_bytes().to_vec(),
+            })
             .with(Expression::Nat {
                 destination: true,
                 ipv6,
                 address: Some(FIRST),
-                port: Some(FIRST + words),
+                port: Some(second),
             })
     }
 
@@ -454,9 +529,12 @@ impl Expression {
     fn name(&self) -> &'static str {
         match self {
             Self::Load { field, .. } => match field {
-                Field::Protocol | Field::InputInterface | Field::OutputInterface | Field::Mark => {
-                    "meta"
-                }
+                Field::Protocol
+                | Field::InputInterface
+                | Field::OutputInterface
+                | Field::InputKind
+                | Field::OutputKind
+                | Field::Mark => "meta",
                 _ => "payload",
             },
             Self::LoadMeta { .. } | Self::SetMark { .. } => "meta",
@@ -581,6 +659,8 @@ impl Field {
             Self::InputInterface => meta(META_INPUT),
             Self::OutputInterface => meta(META_OUTPUT),
             Self::Mark => meta(META_MARK),
+            Self::InputKind => meta(META_INPUT_KIND),
+            Self::OutputKind => meta(META_OUTPUT_KIND),
             Self::SourcePort => payload(TRANSPORT_HEADER, 0, 2),
             Self::DestinationPort => payload(TRANSPORT_HEADER, 2, 2),
             Self::Source4 => payload(NETWORK_HEADER, 12, 4),

@@ -7,6 +7,8 @@ use crate::message::Message;
 
 const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
+/// Ranges of several fields each (`NFT_SET_CONCAT`).
+const CONCATENATED: u32 = 0x80;
 /// `NFT_DATA_VERDICT`
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 /// `NFT_SET_ELEM_INTERVAL_END`
@@ -123,7 +125,8 @@ pub struct Set<'a> {
     pub key: &'a [Type],
     /// What it maps to; None for a set.
     pub value: Option<Value<'a>>,
-    /// Keys are ranges; possible for keys of one field.
+    /// Keys are ranges: of one field written as two elements ([`Element::network`]), of several as one
+    /// ([`Element::range`]).
     pub interval: bool,
 }
 
@@ -141,8 +144,12 @@ fn type_and_length(types: &[Type]) -> (u32, u32) {
 impl Set<'_> {
     pub(super) fn write(&self, message: &mut Message, id: u32) {
         let mut flags = 0;
+        let concatenated = self.interval && self.key.len() > 1;
         if self.interval {
             flags |= INTERVAL;
+        }
+        if concatenated {
+            flags |= CONCATENATED;
         }
         if self.value.is_some() {
             flags |= MAP;
@@ -161,6 +168,18 @@ impl Set<'_> {
                 message.put_be32(7, length);
             }
         }
+        if concatenated {
+            message.nest(9, |description| {
+                description.nest(2, |fields| {
+                    for part in self.key {
+                        let (_, bytes) = part.facts();
+                        fields.nest(LIST_ELEM, |field| {
+                            field.put_be32(1, u32::try_from(bytes).unwrap_or(0));
+                        });
+                    }
+                });
+            });
+        }
         message.put_be32(10, id);
         if self.key == [Type::Interface] {
             // Without it `nft list` prints names reversed.
@@ -175,6 +194,8 @@ impl Set<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
     key: Vec<u8>,
+    /// The last key of a range of several fields.
+    last: Option<Vec<u8>>,
     value: Option<ElementValue>,
     end: bool,
 }
@@ -191,8 +212,18 @@ impl Element {
     pub fn key(parts: &[Part]) -> Self {
         Self {
             key: encoded(parts),
+            last: None,
             value: None,
             end: false,
+        }
+    }
+
+    /// All keys whose every field is between that of `first` and that of `last`, of a set of ranges of several fields.
+    #[must_use]
+    pub fn range(first: &[Part], last: &[Part]) -> Self {
+        Self {
+            last: Some(encoded(last)),
+            ..Self::key(first)
         }
     }
 
@@ -244,6 +275,9 @@ impl Element {
     pub(super) fn write(&self, list: &mut Message) {
         list.nest(LIST_ELEM, |element| {
             element.nest(1, |key| key.put(DATA_VALUE, &self.key));
+            if let Some(last) = &self.last {
+                element.nest(10, |key| key.put(DATA_VALUE, last));
+            }
             match &self.value {
                 None => {}
                 Some(ElementValue::Data(bytes)) => {

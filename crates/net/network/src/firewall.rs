@@ -1,0 +1,230 @@
+//! The engine's table of nftables: what holds now, kept in the kernel.
+//!
+//! What is wanted is a [`Model`]; the kernel has what follows from it. A change is a transaction of elements. When the
+//! table is not there any more (`nft flush ruleset`), the whole of it is built again in one transaction.
+
+mod model;
+mod rules;
+mod table;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use havre_netlink::nft::{Batch, Family, Nft};
+
+use crate::error::NetworkError;
+use crate::spec::{EndpointSpec, NetworkSpec, Publication};
+
+pub(crate) use model::{Model, Settings};
+use table::Items;
+
+/// How far the administrator's rules for what arrives at this host hold for published ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guard {
+    /// As far as they drop what arrives by a condition; a chain that drops all that it does not know does not count, as
+    /// with Docker.
+    #[default]
+    Explicit,
+    /// All of them: a published port must be allowed where that is the rule.
+    Full,
+    /// Not at all.
+    None,
+}
+
+/// Whether the rules are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Somebody removed rules, and they are not yet there again.
+    pub degraded: bool,
+    /// How often they were put back.
+    pub restored: u64,
+}
+
+/// The table, and what it follows from.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    nft: Nft,
+    model: Model,
+    health: Health,
+}
+
+impl Firewall {
+    /// Opens a socket in the calling thread's namespace; nothing is changed yet.
+    pub(crate) fn open(name: String, settings: Settings) -> Result<Self, NetworkError> {
+        let model = Model {
+            settings,
+            ..Model::default()
+        };
+        Ok(Self {
+            name,
+            inner: Mutex::new(Inner {
+                nft: Nft::open()?,
+                model,
+                health: Health::default(),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new(Family::Inet, &self.name)
+    }
+
+    /// Whether the rules are in force.
+    pub(crate) fn health(&self) -> Health {
+        self.lock().health
+    }
+
+    /// Builds the table anew, in one step.
+    fn rebuild(&self, inner: &mut Inner) -> Result<(), NetworkError> {
+        let mut batch = self.batch();
+        batch.remove_table();
+        batch.add_table();
+        inner.model.table().write(&mut batch);
+        inner.nft.commit(batch)?;
+        inner.health.degraded = false;
+        Ok(())
+    }
+
+    /// Replaces everything.
+    pub(crate) fn replace(
+        &self,
+        networks: &[NetworkSpec],
+        endpoints: &[EndpointSpec],
+    ) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let networks = networks.iter().map(|one| (one.id.clone(), one.clone()));
+        let endpoints = endpoints.iter().map(|one| (one.id.clone(), one.clone()));
+        inner.model.networks = networks.collect();
+        inner.model.endpoints = endpoints.collect();
+        self.rebuild(&mut inner)
+    }
+
+    /// Sets what holds for all networks.
+    pub(crate) fn settle(&self, change: impl FnOnce(&mut Settings)) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let before = inner.model.settings;
+        change(&mut inner.model.settings);
+        if inner.model.settings == before {
+            return Ok(());
+        }
+        self.rebuild(&mut inner)
+    }
+
+    /// A transaction; a table that is gone is built anew instead, from the model as it is by then.
+    fn commit(&self, inner: &mut Inner, batch: Batch) -> Result<(), NetworkError> {
+        match inner.nft.commit(batch) {
+            Err(error) if error.is_absent() || error.exists() => self.rebuild(inner),
+            other => Ok(other?),
+        }
+    }
+
+    fn added(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
+        let mut batch = self.batch();
+        table::add(&mut batch, items);
+        self.commit(inner, batch)
+    }
+
+    fn removed(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
+        let mut batch = self.batch();
+        table::remove(&mut batch, items);
+        self.commit(inner, batch)
+    }
+
+    /// Lets a network's rules hold; to be called before its bridge is there.
+    pub(crate) fn add_network(&self, network: &NetworkSpec) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let items = inner.model.of_network(network);
+        inner
+            .model
+            .networks
+            .insert(network.id.clone(), network.clone());
+        let done = self.added(&mut inner, &items);
+        if done.is_err() {
+            inner.model.networks.remove(&network.id);
+        }
+        done
+    }
+
+    /// Forgets a network; to be called when its bridge is gone.
+    pub(crate) fn remove_network(&self, id: &str) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let Some(network) = inner.model.networks.remove(id) else {
+            return Ok(());
+        };
+        let items = inner.model.of_network(&network);
+        self.removed(&mut inner, &items)
+    }
+
+    /// Lets an end's published ports lead to it.
+    pub(crate) fn add_endpoint(&self, end: &EndpointSpec) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let items = inner.model.of_publications(end, &end.publications);
+        inner.model.endpoints.insert(end.id.clone(), end.clone());
+        let done = self.added(&mut inner, &items);
+        if done.is_err() {
+            inner.model.endpoints.remove(&end.id);
+        }
+        done
+    }
+
+    /// Forgets an end with its published ports.
+    pub(crate) fn remove_endpoint(&self, id: &str) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let Some(end) = inner.model.endpoints.remove(id) else {
+            return Ok(());
+        };
+        let items = inner.model.of_publications(&end, &end.publications);
+        self.removed(&mut inner, &items)
+    }
+
+    /// Changes which ports of an end are published, in one transaction.
+    pub(crate) fn publish(&self, id: &str, ports: Vec<Publication>) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let model = &inner.model;
+        let end = model.endpoints.get(id);
+        let end = end.ok_or_else(|| NetworkError::UnknownEndpoint(id.to_owned()))?;
+        let mut old = model.of_publications(end, &end.publications);
+        let mut new = model.of_publications(end, &ports);
+        for (set, items) in &mut new {
+            let Some(had) = old.get_mut(set) else {
+                continue;
+            };
+            let kept: Vec<_> = items.intersection(had).cloned().collect();
+            for item in kept {
+                items.remove(&item);
+                had.remove(&item);
+            }
+        }
+        let mut batch = self.batch();
+        table::remove(&mut batch, &old);
+        table::add(&mut batch, &new);
+        if let Some(end) = inner.model.endpoints.get_mut(id) {
+            end.publications = ports;
+        }
+        self.commit(&mut inner, batch)
+    }
+
+    /// What the rules follow from.
+    pub(crate) fn model(&self) -> Model {
+        self.lock().model.clone()
+    }
+
+    /// Removes the table.
+    pub(crate) fn remove(&self) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        inner.model.networks.clear();
+        inner.model.endpoints.clear();
+        let mut batch = self.batch();
+        batch.remove_table();
+        Ok(inner.nft.commit(batch)?)
+    }
+}

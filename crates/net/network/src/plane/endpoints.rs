@@ -1,0 +1,194 @@
+//! Ends of networks: attached, changed, detached.
+
+use havre_netlink::{Route, Shaper};
+
+use super::{Base, Endpoint, Plane};
+use crate::driver::{bridge, inner, parent};
+use crate::error::NetworkError;
+use crate::sandbox::Sandbox;
+use crate::spec::{Attached, EndpointSpec, Publication, Rate};
+
+impl Plane {
+    /// Connects a namespace to a network: interface, addresses, routes, and last the published ports.
+    pub fn attach(&self, sandbox: &Sandbox, spec: &EndpointSpec) -> Result<Attached, NetworkError> {
+        let mut core = self.core();
+        let core = &mut *core;
+        if core.endpoints.contains_key(&spec.id) {
+            return Err(NetworkError::Attached(spec.id.clone()));
+        }
+        let network = core.networks.get(&spec.network);
+        let network = network.ok_or_else(|| NetworkError::UnknownNetwork(spec.network.clone()))?;
+        let attached = match (&network.base, network.spec.bridge()) {
+            (Base::Bridge(number), Some(options)) => {
+                let joining = bridge::Joining {
+                    network: &network.spec,
+                    options,
+                    bridge: *number,
+                    spec,
+                    host: self.pool.name()?,
+                };
+                joining.attach(&mut core.route, sandbox)?
+            }
+            (Base::Parent(own), _) => {
+                let joining = parent::Joining {
+                    network: &network.spec,
+                    parent: &own.name,
+                    spec,
+                };
+                joining.attach(&mut core.route, sandbox)?
+            }
+            (Base::Bridge(_), None) => {
+                return Err(NetworkError::UnknownNetwork(spec.network.clone()));
+            }
+        };
+        if let Err(error) = self.firewall.add_endpoint(spec) {
+            // The error that matters is the first one.
+            drop(unplug(&mut core.route, Some(sandbox), &attached));
+            return Err(error);
+        }
+        let endpoint = Endpoint {
+            spec: spec.clone(),
+            attached: attached.clone(),
+        };
+        core.endpoints.insert(spec.id.clone(), endpoint);
+        Ok(attached)
+    }
+
+    /// Disconnects an end: published ports first, then the interface. Without its namespace when the container is gone.
+    /// An end that is not attached is none to detach.
+    pub fn detach(&self, sandbox: Option<&Sandbox>, endpoint: &str) -> Result<(), NetworkError> {
+        let mut core = self.core();
+        let core = &mut *core;
+        let Some(end) = core.endpoints.get(endpoint) else {
+            return Ok(());
+        };
+        self.firewall.remove_endpoint(endpoint)?;
+        unplug(&mut core.route, sandbox, &end.attached)?;
+        core.endpoints.remove(endpoint);
+        Ok(())
+    }
+
+    /// Publishes further ports of an end.
+    pub fn publish(&self, endpoint: &str, ports: &[Publication]) -> Result<(), NetworkError> {
+        self.change_ports(endpoint, |now| {
+            for port in ports {
+                if !now.contains(port) {
+                    now.push(*port);
+                }
+            }
+        })
+    }
+
+    /// Ends the publication of ports of an end.
+    pub fn unpublish(&self, endpoint: &str, ports: &[Publication]) -> Result<(), NetworkError> {
+        self.change_ports(endpoint, |now| now.retain(|port| !ports.contains(port)))
+    }
+
+    fn change_ports(
+        &self,
+        endpoint: &str,
+        change: impl FnOnce(&mut Vec<Publication>),
+    ) -> Result<(), NetworkError> {
+        let mut core = self.core();
+        let end = core.endpoints.get_mut(endpoint);
+        let end = end.ok_or_else(|| NetworkError::UnknownEndpoint(endpoint.to_owned()))?;
+        let mut ports = end.spec.publications.clone();
+        change(&mut ports);
+        self.firewall.publish(endpoint, ports.clone())?;
+        end.spec.publications = ports;
+        Ok(())
+    }
+
+    /// Bounds the bandwidth of an end, or frees it.
+    pub fn set_rate(
+        &self,
+        sandbox: &Sandbox,
+        endpoint: &str,
+        rate: Option<Rate>,
+    ) -> Result<(), NetworkError> {
+        let mut core = self.core();
+        let core = &mut *core;
+        let end = core.endpoints.get_mut(endpoint);
+        let end = end.ok_or_else(|| NetworkError::UnknownEndpoint(endpoint.to_owned()))?;
+        let wanted = rate.unwrap_or_default();
+        if let Some(host) = &end.attached.host_interface {
+            let index = core.route.link(host)?.index;
+            shape(&mut core.route, index, wanted.receive)?;
+        }
+        let mut state = sandbox.lock();
+        let index = state.route.link(&end.attached.interface)?.index;
+        shape(&mut state.route, index, wanted.send)?;
+        drop(state);
+        end.spec.rate = rate;
+        Ok(())
+    }
+
+    /// Lets the default routes of a namespace lead by this end, or not.
+    pub fn set_default_route(
+        &self,
+        sandbox: &Sandbox,
+        endpoint: &str,
+        (ipv4, ipv6): (bool, bool),
+    ) -> Result<(), NetworkError> {
+        let mut core = self.core();
+        let core = &mut *core;
+        let end = core.endpoints.get_mut(endpoint);
+        let end = end.ok_or_else(|| NetworkError::UnknownEndpoint(endpoint.to_owned()))?;
+        let network = core.networks.get(&end.spec.network);
+        let network =
+            network.ok_or_else(|| NetworkError::UnknownNetwork(end.spec.network.clone()))?;
+        let mut state = sandbox.lock();
+        let name = end.attached.interface.as_str();
+        let index = state.route.link(name)?.index;
+        for (family, wanted) in [(false, ipv4), (true, ipv6)] {
+            let at = (name, index);
+            let Some(route) = inner::default_route(&network.spec, &end.spec, at, family) else {
+                continue;
+            };
+            if wanted {
+                state.route.add_route(&route)?;
+            } else {
+                bridge::gone(state.route.delete_route(&route).map_err(Into::into))?;
+            }
+        }
+        drop(state);
+        end.spec.default_route = (ipv4, ipv6);
+        Ok(())
+    }
+}
+
+fn shape(route: &mut Route, index: u32, rate: Option<u64>) -> Result<(), NetworkError> {
+    match rate {
+        Some(rate) => Ok(route.shape(index, Shaper::for_rate(rate))?),
+        None => {
+            // There may be none: the kernel's words for that are "no such file" and "invalid argument".
+            drop(route.unshape(index));
+            Ok(())
+        }
+    }
+}
+
+/// Removes an interface; what is gone already is no error.
+fn unplug(
+    route: &mut Route,
+    sandbox: Option<&Sandbox>,
+    attached: &Attached,
+) -> Result<(), NetworkError> {
+    let removed = match (&attached.host_interface, sandbox) {
+        (Some(host), _) => route
+            .link(host)
+            .and_then(|link| route.delete_link(link.index)),
+        (None, Some(sandbox)) => {
+            let mut state = sandbox.lock();
+            let link = state.route.link(&attached.interface);
+            link.and_then(|link| state.route.delete_link(link.index))
+        }
+        // It went with its namespace.
+        (None, None) => Ok(()),
+    };
+    bridge::gone(removed.map_err(Into::into))?;
+    if let Some(sandbox) = sandbox {
+        sandbox.lock().names.remove(&attached.interface);
+    }
+    Ok(())
+}

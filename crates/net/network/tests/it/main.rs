@@ -1,0 +1,8 @@
+//! The data plane against the real kernel. Each test is a host of its own: network namespaces that go with it.
+
+#[cfg(test)]
+mod bridges;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod support;
