@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
-BINARIES := havre havred containerd-shim-havre-v2 havre-log havre-runtime havre-init
+BINARIES := havre havred containerd-shim-havre-v2 havre-log havre-net havre-runtime havre-init
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(TARGET_DIR)/$(HOST)/release

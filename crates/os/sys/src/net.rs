@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{AtFlags, Mode, chmodat, fchmod};
@@ -60,6 +60,17 @@ pub fn all_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
     check(ret.into())?;
     Ok(left == 0)
+}
+
+/// The network namespace that a socket was opened in (man 7 netdevice does not know it; linux/sockios.h, `SIOCGSKNS`). Needs
+/// CAP_NET_ADMIN there.
+pub fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    // SAFETY: the call takes no pointers.
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    let number = i32::try_from(check(ret.into())?).map_err(io::Error::other)?;
+    // SAFETY: the kernel made a new descriptor, close-on-exec (net/socket.c, open_related_ns), that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Options of netlink sockets that take a truth value (man 7 netlink).
