@@ -15,6 +15,7 @@ mod image;
 mod monitor;
 mod mount;
 mod network;
+mod networks;
 mod progress;
 mod system;
 mod usage;
@@ -47,6 +48,12 @@ pub use mount::{
 pub use network::{
     EndpointIpamConfig, EndpointSettings, NetworkSettings, NetworkSettingsSummary,
     NetworkingConfig, PortBinding, PortMap,
+};
+pub use networks::{
+    ConfigReference, EndpointResource, Ipam, IpamConfig, IpamStatus, NetworkConnectRequest,
+    NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest, NetworkInspect,
+    NetworkPruneResponse, NetworkStatus, NetworkSummary, PeerInfo, PortExplanation, PortsExplained,
+    SubnetStatus,
 };
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use system::{

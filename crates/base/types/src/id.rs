@@ -1,4 +1,4 @@
-//! Container and exec ids, and how a prefix that a user typed finds one object.
+//! Ids of containers, exec processes, networks and their ends, and how a prefix that a user typed finds one object.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,6 +95,14 @@ hex_id! {
 hex_id! {
     /// The id of an exec process: 64 lower-case hex digits.
     ExecId
+}
+hex_id! {
+    /// The id of a network: 64 lower-case hex digits.
+    NetworkId
+}
+hex_id! {
+    /// The id of a container's end of a network: 64 lower-case hex digits.
+    EndpointId
 }
 
 /// Why a prefix did not find one object.

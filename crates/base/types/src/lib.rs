@@ -15,7 +15,7 @@ mod time;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, ImageId};
 pub use error::{Classify, ErrorKind, chain, os_text};
-pub use id::{ContainerId, ExecId, IdError, PrefixError, resolve_prefix};
+pub use id::{ContainerId, EndpointId, ExecId, IdError, NetworkId, PrefixError, resolve_prefix};
 pub use net::{Cidr, MacAddress, NetError};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -8,6 +8,7 @@ mod execs;
 mod images;
 mod lifecycle;
 mod monitor;
+mod networks;
 mod output;
 mod shape;
 mod system;
@@ -64,5 +65,13 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::ExecStart => execs::start(call).await,
         Action::ExecResize => execs::resize(&call).await,
         Action::ExecInspect => execs::inspect(&call).await,
+        Action::NetworkList => networks::list(&call).await,
+        Action::NetworkInspect => networks::inspect(&call).await,
+        Action::NetworkCreate => networks::create(call).await,
+        Action::NetworkRemove => networks::remove(&call).await,
+        Action::NetworkPrune => networks::prune(&call).await,
+        Action::NetworkConnect => networks::connect(call).await,
+        Action::NetworkDisconnect => networks::disconnect(call).await,
+        Action::PortsExplain => networks::explain_ports(&call).await,
     }
 }

@@ -82,6 +82,14 @@ pub(crate) enum Action {
     ExecStart,
     ExecResize,
     ExecInspect,
+    NetworkList,
+    NetworkInspect,
+    NetworkCreate,
+    NetworkRemove,
+    NetworkPrune,
+    NetworkConnect,
+    NetworkDisconnect,
+    PortsExplain,
 }
 
 /// A route that a request matched.
@@ -126,10 +134,10 @@ fn capture<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     };
     let (variable, after) = rest.split_once('}')?;
     let name = path.strip_prefix(before)?.strip_suffix(after)?;
-    // Names of images contain slashes; nothing else does. Empty segments never name anything.
+    // Names of images contain slashes, and those of networks may. Empty segments never name anything.
     let fits = match variable {
         "name" => !name.starts_with('/') && !name.ends_with('/') && !name.contains("//"),
-        _ => !name.contains('/'),
+        _ => before == "/networks/" || !name.contains('/'),
     };
     (fits && !name.is_empty()).then_some(name)
 }
@@ -152,6 +160,9 @@ mod tests {
             .collect();
         // Havre's own.
         operations.push(("GET", "/containers/{id}/why"));
+        operations.push(("GET", "/containers/{id}/ports/explain"));
+        // Docker's, beside the one without the slash.
+        operations.push(("GET", "/networks/"));
         // Docker's with `--experimental`, which the description leaves out.
         operations.push(("GET", "/containers/{id}/checkpoints"));
         operations.push(("POST", "/containers/{id}/checkpoints"));
@@ -213,6 +224,14 @@ mod tests {
             ),
             (Method::HEAD, "/_ping", "/_ping", ""),
             (Method::DELETE, "/containers/x", "/containers/{id}", "x"),
+            (Method::GET, "/networks/a/b", "/networks/{id}", "a/b"),
+            (
+                Method::POST,
+                "/networks/a/b/connect",
+                "/networks/{id}/connect",
+                "a/b",
+            ),
+            (Method::GET, "/networks/", "/networks/", ""),
         ] {
             assert_eq!(
                 matched(&method, path),

@@ -16,6 +16,7 @@ mod execs;
 mod images;
 mod lifecycle;
 mod monitor;
+mod networks;
 mod stream;
 mod system;
 
@@ -32,6 +33,7 @@ pub use execs::{ExecStart, Execs, TerminalSize};
 pub use images::{Images, ImportRequest, LoadRequest, PullRequest, RegistryAuth, RemoveImage};
 pub use lifecycle::Lifecycle;
 pub use monitor::{Monitor, StatsMode};
+pub use networks::{InspectNetwork, Networks};
 pub use stream::{Download, Progress, Upload};
 pub use system::{EventsQuery, System, UsageQuery};
 
@@ -55,13 +57,23 @@ pub struct Api {
     pub monitor: Arc<dyn Monitor>,
     /// Files of containers.
     pub archive: Arc<dyn Archive>,
+    /// Networks.
+    pub networks: Arc<dyn Networks>,
 }
 
 impl Api {
     /// Makes the set from one object that implements every trait.
     pub fn new<E>(engine: Arc<E>) -> Self
     where
-        E: System + Images + Containers + Execs + Lifecycle + Monitor + Archive + 'static,
+        E: System
+            + Images
+            + Containers
+            + Execs
+            + Lifecycle
+            + Monitor
+            + Archive
+            + Networks
+            + 'static,
     {
         Self {
             system: Arc::<E>::clone(&engine),
@@ -70,7 +82,8 @@ impl Api {
             execs: Arc::<E>::clone(&engine),
             lifecycle: Arc::<E>::clone(&engine),
             monitor: Arc::<E>::clone(&engine),
-            archive: engine,
+            archive: Arc::<E>::clone(&engine),
+            networks: engine,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use havre_content::{ContentError, ContentStore};
 use havre_engine_types::{Actor, Event};
 use havre_image::{ImageStore, StoreError};
-use havre_meta::Meta;
+use havre_meta::{Batch, Meta};
 use havre_registry_client::{ConfigError, Puller};
 use havre_snapshot::{CopyDriver, OverlayDriver, SnapshotError, Snapshotter};
 use havre_types::{Classify, ErrorKind, Timestamp};
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::container::{Places, Registry};
 use crate::events::Bus;
+use crate::network::{self, NetworkDefaults, Networks};
 use crate::plan::log::LogDefaults;
 use crate::plan::{Filters, HostFacts, InitFacts};
 use crate::runtimes::Runtimes;
@@ -57,6 +58,8 @@ pub struct Config {
     pub runtimes: Runtimes,
     /// Logs of containers that say nothing else.
     pub log: LogDefaults,
+    /// Networks.
+    pub network: NetworkDefaults,
 }
 
 /// Why an engine cannot be opened.
@@ -84,6 +87,10 @@ pub enum OpenError {
     },
     #[error("failed to set up the registry client")]
     Registry { source: ConfigError },
+    #[error("failed to set up networks: {reason}")]
+    Networks { reason: String },
+    #[error("failed to record the networks")]
+    Write { source: havre_meta::WriteError },
 }
 
 impl Classify for OpenError {
@@ -96,7 +103,9 @@ impl Classify for OpenError {
             | Self::Meta { .. }
             | Self::Read { .. }
             | Self::Shim { .. }
-            | Self::Registry { .. } => ErrorKind::Internal,
+            | Self::Registry { .. }
+            | Self::Networks { .. }
+            | Self::Write { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -121,6 +130,7 @@ pub(crate) struct Shared {
     pub places: Places,
     pub registry: Registry,
     pub execs: exec::Store,
+    pub networks: Networks,
     pub bus: Bus,
     pub health: crate::health::Limits,
     /// Owns every task of the engine.
@@ -133,7 +143,9 @@ impl Engine {
     ///
     /// The caller holds the lock on the data root.
     pub async fn open(config: Config) -> Result<Arc<Self>, OpenError> {
-        let shared = open_shared(config)?;
+        let (shared, first) = open_shared(config)?;
+        let written = shared.meta.write(first).await;
+        written.map_err(|source| OpenError::Write { source })?;
         restore::restore(&shared).await?;
         shared.tasks.spawn(save_events(Arc::clone(&shared)));
         Ok(Arc::new(Self { shared }))
@@ -162,7 +174,8 @@ impl Engine {
     }
 }
 
-fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
+/// Opens everything. The batch is to be written: what the engine decided at its first start.
+fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
     let places = Places {
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
@@ -211,12 +224,13 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
     })?;
     let events = config.data_root.join("events");
     let bus = Bus::open(&meta, &events).map_err(|source| OpenError::Read { source })?;
+    let (networks, first) = network::open(&meta, &config.network, &config.instance)?;
     let init = InitFacts {
         by_default: config.init,
         program: config.init_path.clone(),
     };
     let facts = host::facts(format!("havre-{}", config.instance), init);
-    Ok(Arc::new(Shared {
+    let shared = Arc::new(Shared {
         config,
         meta,
         snapshots,
@@ -228,11 +242,13 @@ fn open_shared(config: Config) -> Result<Arc<Shared>, OpenError> {
         places,
         registry: Registry::default(),
         execs: exec::Store::default(),
+        networks,
         bus,
         health: crate::health::Limits::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
-    }))
+    });
+    Ok((shared, first))
 }
 
 /// Writes events that no record carried along, a few at a time.
@@ -304,7 +320,7 @@ pub(crate) fn container_event(
     event("container", action, actor, fixed.config.image.clone())
 }
 
-fn event(kind: &str, action: &str, actor: Actor, from: String) -> Event {
+pub(crate) fn event(kind: &str, action: &str, actor: Actor, from: String) -> Event {
     let now = Timestamp::now();
     Event {
         status: action.to_owned(),

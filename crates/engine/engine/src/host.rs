@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::HostConfig;
+use havre_netlink::Route;
+use havre_types::{Cidr, chain};
 use oci_spec::runtime::PosixRlimitType;
 use rustix::process::{Resource, getrlimit};
 
@@ -15,6 +17,49 @@ use crate::plan::{
 const CAP_SYS_RESOURCE: u32 = 24;
 /// Directories of `/dev` that a container has for itself; sockets and links are left out too.
 const OWN_DEV: [&str; 6] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"];
+
+/// Networks that a new one must not touch: those that are on a link of the host, and its name servers. IPv6 has no routes
+/// worth a look: a host is on `fe80::/64` everywhere.
+/// <https://github.com/moby/moby/blob/master/daemon/libnetwork/netutils/utils_linux.go> (`InferReservedNetworks`)
+pub(crate) fn networks_in_use(v6: bool) -> Vec<Cidr> {
+    let mut found: Vec<Cidr> = name_servers(&network_files().0)
+        .filter(|server| server.is_ipv6() == v6)
+        .map(Cidr::host)
+        .collect();
+    if v6 {
+        return found;
+    }
+    let routes = Route::open().and_then(|mut route| route.routes());
+    match routes {
+        Ok(routes) => found.extend(routes.into_iter().filter_map(|route| {
+            let link = route.gateway.is_none() && route.destination.address().is_ipv4();
+            let named = !route.destination.address().is_unspecified();
+            (link && named).then_some(route.destination)
+        })),
+        Err(error) => tracing::warn!(%error, "the host's routes are not known"),
+    }
+    found
+}
+
+/// The addresses of an interface of the host, but those that it has of itself.
+pub(crate) fn addresses_of(interface: &str) -> Result<Vec<Cidr>, String> {
+    let failed = |error: havre_netlink::NetlinkError| chain(&error);
+    let mut route = Route::open().map_err(failed)?;
+    let link = route.link(interface).map_err(failed)?;
+    let all = route.addresses().map_err(failed)?;
+    let own = all
+        .into_iter()
+        .filter(|address| address.index == link.index && !address.link_local);
+    Ok(own.map(|address| address.cidr).collect())
+}
+
+fn name_servers(resolv: &str) -> impl Iterator<Item = std::net::IpAddr> {
+    resolv.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver");
+        address.and(words.next())?.parse().ok()
+    })
+}
 
 /// Reads the facts. What cannot be read has a cautious value.
 pub(crate) fn facts(cgroup_parent: String, init: InitFacts) -> HostFacts {

@@ -15,6 +15,8 @@ mod images;
 mod instructions;
 mod monitor;
 mod names;
+mod network;
+mod pattern;
 mod plan;
 mod restart;
 mod restore;
@@ -26,5 +28,6 @@ mod system;
 mod update;
 
 pub use engine::{Config, Engine, OpenError};
+pub use network::{DefaultBridge, NetworkDefaults};
 pub use plan::log::LogDefaults;
 pub use runtimes::{OWN as OWN_RUNTIME, OciRuntime, Runtimes};

@@ -50,9 +50,14 @@ impl Path<'_> {
         match self {
             Self::Root => "",
             Self::Item { parent, .. } => parent.root(),
+            // The outermost struct is named, with the whole way to the field.
+            Self::Field { parent, .. } if !matches!(parent, Self::Root) => parent.root(),
             Self::Field { root, .. } => match *root {
                 "ExecCreateRequest" => "ExecOptions",
                 "ExecStartRequest" => "ExecStartOptions",
+                "NetworkCreateRequest" => "CreateRequest",
+                "NetworkConnectRequest" => "ConnectOptions",
+                "NetworkDisconnectRequest" => "DisconnectOptions",
                 "UpdateRequest" | "ContainerUpdateRequest" | "UpdateConfig" => "UpdateConfig",
                 _ => "",
             },
@@ -163,6 +168,12 @@ pub(super) fn struct_name(name: &'static str) -> &'static str {
         "NetworkingConfig" => "network.NetworkingConfig",
         "EndpointSettings" => "network.EndpointSettings",
         "EndpointIpamConfig" => "network.EndpointIPAMConfig",
+        "NetworkCreateRequest" => "network.CreateRequest",
+        "NetworkConnectRequest" => "network.ConnectOptions",
+        "NetworkDisconnectRequest" => "network.DisconnectOptions",
+        "Ipam" => "network.IPAM",
+        "IpamConfig" => "network.IPAMConfig",
+        "ConfigReference" => "network.ConfigReference",
         "PortBinding" => "nat.PortBinding",
         "HealthConfig" => "v1.HealthcheckConfig",
         "Empty" => "struct {}",

@@ -112,6 +112,27 @@ fn of_containers(config: &mut Map<String, Value>) {
     }
 }
 
+/// A list of networks: who is on each was told before 1.28.
+pub(super) fn network_list(version: ApiVersion, value: &mut Value) {
+    for network in value.as_array_mut().into_iter().flatten() {
+        if let Value::Object(fields) = network {
+            fields.shift_remove("Status");
+            if !version.before(28) {
+                fields.shift_remove("Containers");
+            }
+        }
+    }
+}
+
+/// A network: how much of it is in use came with 1.52.
+pub(super) fn network(version: ApiVersion, value: &mut Value) {
+    if let Value::Object(fields) = value
+        && version.before(52)
+    {
+        fields.shift_remove("Status");
+    }
+}
+
 /// A list of containers.
 pub(super) fn container_list(version: ApiVersion, value: &mut Value) {
     for container in value.as_array_mut().into_iter().flatten() {

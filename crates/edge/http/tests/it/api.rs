@@ -54,7 +54,7 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         501,
         "POST /images/{name}/push is not implemented in Havre yet",
     ),
-    ("GET /networks/x", "", 404, "network x not found"),
+    ("GET /networks/nope", "", 404, "network nope not found"),
     (
         "GET /containers/none/json",
         "",

@@ -7,6 +7,7 @@ mod engine;
 mod execs;
 mod lifecycle;
 mod monitor;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

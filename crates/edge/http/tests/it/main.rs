@@ -13,6 +13,8 @@ mod hijack;
 #[cfg(test)]
 mod monitor;
 #[cfg(test)]
+mod networks;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod streams;

@@ -61,6 +61,7 @@ impl Fixture {
             cdi_spec_dirs: Vec::new(),
             runtimes: havre_engine::Runtimes::default(),
             log: LogDefaults::default(),
+            network: havre_engine::NetworkDefaults::default(),
         };
         let fixture = Self::open(config, directory).await;
         fixture.import().await;

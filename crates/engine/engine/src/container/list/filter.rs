@@ -8,13 +8,13 @@ use std::sync::Arc;
 use havre_api_traits::{ApiError, ApiResult, ContainerList};
 use havre_engine_types::{Filters, StringMap};
 use havre_types::Timestamp;
-use regex::{Regex, RegexBuilder};
 
 use super::super::inspect::{mount_points, networks};
 use super::super::record::Fixed;
 use super::super::registry::{Container, View};
 use super::super::status::health;
 use crate::engine::Shared;
+use crate::pattern::Pattern;
 
 const NAMES: [&str; 15] = [
     "ancestor",
@@ -43,8 +43,6 @@ const STATES: [&str; 7] = [
     "dead",
 ];
 const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
-/// Memory that one compiled pattern may take: a counted repetition can ask for any amount.
-const PATTERN_SIZE: usize = 1024 * 1024;
 
 /// A request for a list, with everything that its filters name looked up.
 pub(super) struct Selection<'a> {
@@ -53,40 +51,12 @@ pub(super) struct Selection<'a> {
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     exited: Vec<i64>,
-    names: Option<Vec<Name>>,
+    names: Option<Vec<Pattern>>,
     /// The full ids that the `id` filter's prefixes mean.
     ids: Option<Vec<String>>,
     only_running: bool,
     /// `is-task=true`, or a port: nothing that exists here can match.
     never: bool,
-}
-
-/// A value of the `name` filter: a name as it stands, and a pattern when it is one.
-struct Name {
-    text: String,
-    pattern: Option<Regex>,
-}
-
-impl Name {
-    fn new(text: &str) -> Self {
-        let pattern = RegexBuilder::new(text)
-            .size_limit(PATTERN_SIZE)
-            .dfa_size_limit(PATTERN_SIZE)
-            .build();
-        // Docker compares what is no pattern by its text and says nothing.
-        Self {
-            text: text.to_owned(),
-            pattern: pattern.ok(),
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        self.text == name
-            || self
-                .pattern
-                .as_ref()
-                .is_some_and(|pattern| pattern.is_match(name))
-    }
 }
 
 impl<'a> Selection<'a> {
@@ -121,7 +91,7 @@ impl<'a> Selection<'a> {
             before: moment("before")?,
             since: moment("since")?,
             exited: exit_codes(filters)?,
-            names: set("name").then(|| filters.values("name").map(Name::new).collect()),
+            names: set("name").then(|| filters.values("name").map(Pattern::new).collect()),
             ids: set("id").then(|| {
                 let prefixes = filters.values("id");
                 prefixes.filter_map(|prefix| only(all, prefix)).collect()
@@ -287,26 +257,6 @@ fn go_words(err: &std::num::ParseIntError) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_patterns() {
-        for (pattern, yes) in [
-            ("web", true),
-            ("^web", true),
-            ("^/web-1$", false),
-            ("^web-[0-9]+$", true),
-            ("eb-1$", true),
-            ("w.b", true),
-            ("(a|web)-1", true),
-            ("^eb", false),
-            ("^web$", false),
-            ("(", false),
-            ("(((a{1000}){1000}){1000})", false),
-        ] {
-            assert_eq!(Name::new(pattern).matches("web-1"), yes, "{pattern}");
-        }
-        assert!(Name::new("a(").matches("a("), "no pattern, but the text");
-    }
 
     #[test]
     fn bad_values_get_dockers_words() {
