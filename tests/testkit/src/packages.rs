@@ -7,12 +7,13 @@ use std::path::Path;
 
 /// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, a TLS server, the tools that
 /// read what was written to the kernel, the virtual machine.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "busybox-static",
     "containerd",
     "cpio",
     "docker-registry",
     "iproute2",
+    "iptables",
     "mmdebstrap",
     "nftables",
     "openssl",

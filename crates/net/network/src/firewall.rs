@@ -3,9 +3,11 @@
 //! What is wanted is a [`Model`]; the kernel has what follows from it. A change is a transaction of elements. When the
 //! table is not there any more (`nft flush ruleset`), the whole of it is built again in one transaction.
 
+mod host;
 mod model;
 mod rules;
 mod table;
+mod watcher;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,8 +16,10 @@ use havre_netlink::nft::{Batch, Family, Nft};
 use crate::error::NetworkError;
 use crate::spec::{EndpointSpec, NetworkSpec, Publication};
 
+use host::{Host, Source};
 pub(crate) use model::{Model, Settings};
 use table::Items;
+pub(crate) use watcher::Watcher;
 
 /// How far the administrator's rules for what arrives at this host hold for published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +41,20 @@ pub struct Health {
     pub degraded: bool,
     /// How often they were put back.
     pub restored: u64,
+    /// Rules of the host for arriving packets that could not be made to hold for published ports.
+    pub left_out: usize,
+}
+
+/// Copies of the host's rules, each simpler than the one before: a kernel may refuse what iptables has.
+fn attempts(sources: &[Source], guard: Guard) -> impl Iterator<Item = Host> {
+    let with = |extensions| move || host::plan(sources, guard, extensions);
+    let none = move || {
+        let rules = host::plan(sources, guard, true).rules();
+        Host::nothing(rules)
+    };
+    std::iter::once_with(with(true))
+        .chain(std::iter::once_with(with(false)))
+        .chain(std::iter::once_with(none))
 }
 
 /// The table, and what it follows from.
@@ -50,12 +68,19 @@ pub(crate) struct Firewall {
 struct Inner {
     nft: Nft,
     model: Model,
+    guard: Guard,
+    /// The host's rules of which the table has a copy.
+    sources: Vec<Source>,
     health: Health,
 }
 
 impl Firewall {
     /// Opens a socket in the calling thread's namespace; nothing is changed yet.
-    pub(crate) fn open(name: String, settings: Settings) -> Result<Self, NetworkError> {
+    pub(crate) fn open(
+        name: String,
+        settings: Settings,
+        guard: Guard,
+    ) -> Result<Self, NetworkError> {
         let model = Model {
             settings,
             ..Model::default()
@@ -65,6 +90,8 @@ impl Firewall {
             inner: Mutex::new(Inner {
                 nft: Nft::open()?,
                 model,
+                guard,
+                sources: Vec::new(),
                 health: Health::default(),
             }),
         })
@@ -78,19 +105,69 @@ impl Firewall {
         Batch::new(Family::Inet, &self.name)
     }
 
+    /// The number by which events name the engine's socket.
+    fn port(&self) -> Result<u32, NetworkError> {
+        Ok(self.lock().nft.port()?)
+    }
+
     /// Whether the rules are in force.
     pub(crate) fn health(&self) -> Health {
         self.lock().health
     }
 
-    /// Builds the table anew, in one step.
+    /// Builds the table anew, in one step, with a copy of the host's rules as they are now.
     fn rebuild(&self, inner: &mut Inner) -> Result<(), NetworkError> {
+        let sources = self.sources(inner);
+        let mut outcome = Ok(());
+        for host in attempts(&sources, inner.guard) {
+            outcome = self.build(inner, &host);
+            if outcome.is_ok() {
+                inner.health.degraded = false;
+                break;
+            }
+        }
+        inner.sources = sources;
+        outcome
+    }
+
+    /// The host's rules, where somebody wants them; what cannot be read is not there.
+    fn sources(&self, inner: &mut Inner) -> Vec<Source> {
+        if inner.guard == Guard::None {
+            return Vec::new();
+        }
+        host::read(&mut inner.nft, &self.name).unwrap_or_default()
+    }
+
+    fn build(&self, inner: &mut Inner, host: &Host) -> Result<(), NetworkError> {
         let mut batch = self.batch();
         batch.remove_table();
         batch.add_table();
         inner.model.table().write(&mut batch);
+        host.write(&mut batch);
         inner.nft.commit(batch)?;
-        inner.health.degraded = false;
+        inner.health.left_out = host.left_out;
+        Ok(())
+    }
+
+    /// Looks whether the host's rules are still those that were copied.
+    fn look(&self) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        if inner.model.networks.is_empty() {
+            return Ok(());
+        }
+        let sources = self.sources(&mut inner);
+        if sources == inner.sources {
+            return Ok(());
+        }
+        self.rebuild(&mut inner)
+    }
+
+    /// Puts the rules back that somebody removed.
+    fn restore(&self) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        inner.health.degraded = true;
+        self.rebuild(&mut inner)?;
+        inner.health.restored += 1;
         Ok(())
     }
 

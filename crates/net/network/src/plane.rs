@@ -1,24 +1,27 @@
 //! The data plane of one engine.
 
 mod endpoints;
+mod janitor;
 mod reconcile;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use havre_netlink::Route;
+use havre_types::Cidr;
 
 use crate::driver::bridge;
 use crate::driver::parent::{self, Parent};
 use crate::error::NetworkError;
 use crate::explain::{self, Explanation};
-use crate::firewall::{Firewall, Guard, Health, Settings};
+use crate::firewall::{Firewall, Guard, Health, Settings, Watcher};
 use crate::forwarding::Forwarding;
 use crate::names;
 use crate::sandbox::{Pool, Sandbox, Stock};
 use crate::spec::{Attached, Driver, EndpointSpec, NetworkSpec};
 
+use janitor::Janitor;
 pub use reconcile::Reconciled;
 
 /// What a data plane is told once.
@@ -59,9 +62,12 @@ impl PlaneOptions {
 pub struct Plane {
     options: PlaneOptions,
     core: Mutex<Core>,
-    firewall: Firewall,
+    firewall: Arc<Firewall>,
     forwarding: Forwarding,
     pool: Pool,
+    janitor: Janitor,
+    /// Owned for what it does.
+    _watcher: Watcher,
 }
 
 /// What is there now.
@@ -99,7 +105,8 @@ impl Plane {
             direct_routing: options.allow_direct_routing,
             ..Settings::default()
         };
-        let firewall = Firewall::open(names::table(&options.instance), settings)?;
+        let firewall = Firewall::open(names::table(&options.instance), settings, options.guard)?;
+        let firewall = Arc::new(firewall);
         let stock = Stock::open(names::cable_prefix(&options.instance))?;
         Ok(Self {
             core: Mutex::new(Core {
@@ -107,7 +114,9 @@ impl Plane {
                 networks: BTreeMap::new(),
                 endpoints: BTreeMap::new(),
             }),
+            _watcher: Watcher::start(Arc::clone(&firewall))?,
             firewall,
+            janitor: Janitor::start()?,
             forwarding: Forwarding::new(&options.directory, options.ip_forward),
             pool: Pool::start(stock, options.pool)?,
             options,
@@ -176,6 +185,10 @@ impl Plane {
         let Some(network) = core.networks.get(id) else {
             return Ok(());
         };
+        // A connection that goes on would take the way to the default gateway once the bridge is gone.
+        let subnets: Vec<Cidr> = network.spec.subnets().map(|one| one.cidr).collect();
+        self.janitor
+            .wait_for(|address| subnets.iter().any(|cidr| cidr.contains(address)));
         match (&network.base, network.spec.bridge()) {
             (Base::Bridge(_), Some(options)) => {
                 bridge::remove(&mut core.route, &self.options.instance, &options.interface)?;

@@ -8,6 +8,7 @@
 //! man 7 rtnetlink.
 
 mod address;
+mod conntrack;
 mod error;
 mod link;
 mod message;
@@ -17,6 +18,7 @@ mod route;
 mod socket;
 
 pub use address::Address;
+pub use conntrack::Connections;
 pub use error::NetlinkError;
 pub use link::{IpvlanMode, Kind, Link, LinkChange, MacvlanMode, NewLink, Port};
 pub use queue::Shaper;

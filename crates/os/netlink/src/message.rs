@@ -40,6 +40,16 @@ impl Message {
         message
     }
 
+    /// Attributes without a header, to be copied into another message.
+    pub(crate) fn bare() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// All of it as it stands.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
@@ -128,6 +138,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// Who asked for what this tells of.
+    pub(crate) port: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -148,6 +160,7 @@ impl<'a> Iterator for Answers<'a> {
             kind: u16_at(header, 4)?,
             flags: u16_at(header, 6)?,
             sequence: u32_at(header, 8)?,
+            port: u32_at(header, 12)?,
             body,
         })
     }
@@ -161,6 +174,17 @@ impl<'a> Attributes<'a> {
     /// Those behind a fixed part of some length.
     pub(crate) fn after(body: &'a [u8], fixed: usize) -> Self {
         Self(body.get(fixed.next_multiple_of(4)..).unwrap_or_default())
+    }
+
+    /// Those in some bytes, with the flags of their types, for copying.
+    pub(crate) fn raw_of(mut bytes: &'a [u8]) -> impl Iterator<Item = (u16, &'a [u8])> {
+        std::iter::from_fn(move || {
+            let length = usize::from(u16_at(bytes, 0)?);
+            let kind = u16_at(bytes, 2)?;
+            let value = bytes.get(ATTRIBUTE..length)?;
+            bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Some((kind, value))
+        })
     }
 
     /// The value of the first attribute of a type.

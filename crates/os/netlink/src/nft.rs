@@ -3,8 +3,10 @@
 //! A [`Batch`] is sent as one transaction: the kernel takes all of it or nothing. Numbers are those of
 //! `linux/netfilter/nf_tables.h`; the meaning of everything is that of man 8 nft.
 
+mod foreign;
 mod rule;
 mod set;
+mod watch;
 
 use rustix::net::netlink::NETFILTER;
 
@@ -12,8 +14,10 @@ use crate::error::NetlinkError;
 use crate::message::{APPEND, Attributes, CREATE, Message};
 use crate::socket::Socket;
 
+pub use foreign::{ForeignBase, ForeignChain, ForeignRule, ForeignSet, Opaque, Tables};
 pub use rule::{Field, Rule, State};
 pub use set::{Element, Part, Set, Type, Value};
+pub use watch::{Change, Event, Watch};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -298,6 +302,11 @@ impl Nft {
         Ok(Self {
             socket: Socket::open(Some(NETFILTER))?,
         })
+    }
+
+    /// The number by which events name this socket.
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        self.socket.port()
     }
 
     /// Does all of it, or nothing.

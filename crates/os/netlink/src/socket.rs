@@ -1,13 +1,13 @@
 //! A netlink socket: one request, its answers.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use havre_sys::net::{NetlinkOption, set_netlink_option};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv,
-    send, socket_with, sockopt,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect,
+    getsockname, recv, send, socket_with, sockopt,
 };
 
 use crate::error::NetlinkError;
@@ -62,6 +62,40 @@ impl Socket {
             sequence: 0,
             buffer: vec![0; BUFFER],
         })
+    }
+
+    /// A socket that hears what the kernel tells everybody, and asks for nothing.
+    pub(crate) fn listen(protocol: Protocol, group: u32) -> Result<Self, NetlinkError> {
+        let failed = |errno: Errno| NetlinkError::new("open a netlink socket", errno);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            flags,
+            Some(protocol),
+        )
+        .map_err(failed)?;
+        // What a large rule set tells when it goes: more than the kernel's usual room.
+        sockopt::set_socket_recv_buffer_size_force(&fd, 4 << 20).map_err(failed)?;
+        bind(&fd, &SocketAddrNetlink::new(0, 1 << (group - 1))).map_err(failed)?;
+        Ok(Self {
+            fd,
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// The number by which the kernel knows this socket.
+    pub(crate) fn port(&self) -> Result<u32, NetlinkError> {
+        let failed = |errno: Errno| NetlinkError::new("ask for a netlink socket's number", errno);
+        let address = getsockname(&self.fd).map_err(failed)?;
+        let address = SocketAddrNetlink::try_from(address).map_err(failed)?;
+        Ok(address.pid())
+    }
+
+    /// What the last datagram was.
+    pub(crate) fn received(&self, count: usize) -> &[u8] {
+        self.buffer.get(..count).unwrap_or_default()
     }
 
     /// A change that the kernel acknowledges.
@@ -200,8 +234,8 @@ impl Socket {
         }
     }
 
-    /// One datagram, never cut: the buffer grows to what waits.
-    fn receive(&mut self, action: &str) -> Result<usize, NetlinkError> {
+    /// One datagram, never cut, which is waited for unless the socket listens: the buffer grows to what waits.
+    pub(crate) fn receive(&mut self, action: &str) -> Result<usize, NetlinkError> {
         let failed = |errno: Errno| NetlinkError::new(action, errno);
         let look = RecvFlags::PEEK | RecvFlags::TRUNC;
         let (_, waiting) = retry(|| recv(&self.fd, &mut self.buffer[..], look)).map_err(failed)?;
@@ -211,6 +245,12 @@ impl Socket {
         let (count, _) =
             retry(|| recv(&self.fd, &mut self.buffer[..], RecvFlags::empty())).map_err(failed)?;
         Ok(count)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

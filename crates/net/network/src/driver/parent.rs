@@ -54,7 +54,7 @@ pub(crate) fn add(
         Err(error) => return Err(error.into()),
     }
     if wanted.is_none() {
-        route.create_link(&NewLink::new(&name, Kind::Other("dummy")))?;
+        lonely(route, &name)?;
     } else {
         vlan(route, &name)?;
     }
@@ -67,6 +67,23 @@ pub(crate) fn add(
     };
     route.change_link(link.index, &change)?;
     Ok(Parent { name, ours: true })
+}
+
+/// Makes an interface that leads nowhere: a dummy, or where the kernel has none a cable to itself.
+fn lonely(route: &mut Route, name: &str) -> Result<(), NetworkError> {
+    match route.create_link(&NewLink::new(name, Kind::Other("dummy"))) {
+        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {}
+        other => return Ok(other?),
+    }
+    let other = name.replacen("hd", "hq", 1);
+    let peer = NewLink::new(&other, Kind::Other(""));
+    route.create_link(&NewLink::new(name, Kind::Veth(&peer)))?;
+    let index = route.link(&other)?.index;
+    let up = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    Ok(route.change_link(index, &up)?)
 }
 
 /// Makes `eth0.10`. The texts are Docker's
@@ -104,7 +121,12 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
         parent: link.index,
         id,
     };
-    Ok(route.create_link(&NewLink::new(name, kind))?)
+    match route.create_link(&NewLink::new(name, kind)) {
+        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
+            Err(NetworkError::Unsupported("VLAN interfaces"))
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Removes a parent that this engine made and that no other network uses.

@@ -6,7 +6,7 @@
 //! addresses on the bridges stay reachable (`host-gateway`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rules;
 use super::table::{Atom, Item, Items, Key, Table};
@@ -165,6 +165,7 @@ impl Model {
             }
             if mode != GatewayMode::Routed && mode != GatewayMode::Isolated {
                 translate(&mut items, address, &run);
+                guard(&mut items, &run);
                 let itself = vec![Atom::Address(address), Atom::Address(address)];
                 put(
                     &mut items,
@@ -255,6 +256,33 @@ fn translate(items: &mut Items, address: IpAddr, run: &Run) {
         (set, Item { key, value })
     };
     put(items, set, item);
+}
+
+/// The port of the host, for the host's own rules.
+fn guard(items: &mut Items, run: &Run) {
+    let port = run.first;
+    let bounds = match port.host {
+        IpAddr::V4(v4) if v4.is_unspecified() => (port.host, Ipv4Addr::BROADCAST.into()),
+        IpAddr::V6(v6) if v6.is_unspecified() => (port.host, Ipv6Addr::from_bits(u128::MAX).into()),
+        one => (one, one),
+    };
+    let key = |address: IpAddr, number: u16| {
+        vec![
+            Atom::Address(address),
+            Atom::Protocol(port.protocol.number()),
+            Atom::Port(number),
+        ]
+    };
+    let first = key(bounds.0, port.host_port);
+    let last = key(bounds.1, run.last(port.host_port));
+    put(
+        items,
+        of(port.host.is_ipv6(), ("guarded4", "guarded6")),
+        Item {
+            key: Key::Range(first, last),
+            value: Vec::new(),
+        },
+    );
 }
 
 /// The container's port at the container's address.

@@ -68,6 +68,8 @@ pub(crate) fn collections() -> Vec<Collection> {
         set("direct6", NAME, false),
         set("unprotected4", NAME, false),
         set("unprotected6", NAME, false),
+        set("guarded4", AT4, true),
+        set("guarded6", AT6, true),
         set("open4", AT4, true),
         set("open6", AT6, true),
         set("self4", PAIR4, false),

@@ -1,16 +1,23 @@
 //! Ends of networks: attached, changed, detached.
 
-use havre_netlink::{Route, Shaper};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use havre_netlink::{Connections, Route, Shaper};
+
+use super::janitor::Remains;
 use super::{Base, Endpoint, Plane};
 use crate::driver::{bridge, inner, parent};
 use crate::error::NetworkError;
 use crate::sandbox::Sandbox;
-use crate::spec::{Attached, EndpointSpec, Publication, Rate};
+use crate::spec::{Attached, EndpointSpec, Protocol, Publication, Rate};
 
 impl Plane {
     /// Connects a namespace to a network: interface, addresses, routes, and last the published ports.
     pub fn attach(&self, sandbox: &Sandbox, spec: &EndpointSpec) -> Result<Attached, NetworkError> {
+        let addresses: Vec<_> = own_addresses(spec);
+        self.janitor
+            .wait_for(|address| addresses.contains(&address));
         let mut core = self.core();
         let core = &mut *core;
         if core.endpoints.contains_key(&spec.id) {
@@ -46,6 +53,7 @@ impl Plane {
             drop(unplug(&mut core.route, Some(sandbox), &attached));
             return Err(error);
         }
+        forget_before(&spec.publications)?;
         let endpoint = Endpoint {
             spec: spec.clone(),
             attached: attached.clone(),
@@ -54,8 +62,9 @@ impl Plane {
         Ok(attached)
     }
 
-    /// Disconnects an end: published ports first, then the interface. Without its namespace when the container is gone.
-    /// An end that is not attached is none to detach.
+    /// Disconnects an end: published ports first, then the interface. Without its namespace when the container is gone;
+    /// then what is left is removed in the background, before anybody else gets the address. An end that is not attached
+    /// is none to detach.
     pub fn detach(&self, sandbox: Option<&Sandbox>, endpoint: &str) -> Result<(), NetworkError> {
         let mut core = self.core();
         let core = &mut *core;
@@ -63,8 +72,16 @@ impl Plane {
             return Ok(());
         };
         self.firewall.remove_endpoint(endpoint)?;
-        unplug(&mut core.route, sandbox, &end.attached)?;
+        let mut remains = Remains {
+            link: end.attached.host_interface.clone(),
+            addresses: own_addresses(&end.spec),
+        };
+        if sandbox.is_some() {
+            unplug(&mut core.route, sandbox, &end.attached)?;
+            remains.link = None;
+        }
         core.endpoints.remove(endpoint);
+        self.janitor.give(remains);
         Ok(())
     }
 
@@ -95,6 +112,10 @@ impl Plane {
         let mut ports = end.spec.publications.clone();
         change(&mut ports);
         self.firewall.publish(endpoint, ports.clone())?;
+        let old: BTreeSet<Publication> = end.spec.publications.iter().copied().collect();
+        let new = ports.iter().filter(|port| !old.contains(port));
+        let new: Vec<Publication> = new.copied().collect();
+        forget_before(&new)?;
         end.spec.publications = ports;
         Ok(())
     }
@@ -155,6 +176,29 @@ impl Plane {
         end.spec.default_route = (ipv4, ipv6);
         Ok(())
     }
+}
+
+/// Datagrams that keep coming would go on to where they went before the port was published: the kernel asks the rules only
+/// about what is new. For TCP nothing goes on at a port that nobody had.
+fn forget_before(ports: &[Publication]) -> Result<(), NetworkError> {
+    for ipv6 in [false, true] {
+        let datagrams: BTreeSet<u16> = ports
+            .iter()
+            .filter(|port| port.protocol == Protocol::Udp && port.host.is_ipv6() == ipv6)
+            .map(|port| port.host_port)
+            .collect();
+        if !datagrams.is_empty() {
+            let udp = Protocol::Udp.number();
+            let within = |port| datagrams.contains(&port);
+            Connections::open()?.forget_ports(ipv6, udp, within)?;
+        }
+    }
+    Ok(())
+}
+
+fn own_addresses(spec: &EndpointSpec) -> Vec<IpAddr> {
+    let families = [false, true].into_iter();
+    families.filter_map(|ipv6| spec.address(ipv6)).collect()
 }
 
 fn shape(route: &mut Route, index: u32, rate: Option<u64>) -> Result<(), NetworkError> {

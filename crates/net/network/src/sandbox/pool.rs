@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use havre_netlink::{Kind, LinkChange, NewLink, Route};
 use rustix::thread::LinkNameSpaceType;
@@ -11,6 +12,10 @@ use rustix::thread::LinkNameSpaceType;
 use super::{Cable, FIRST, Sandbox};
 use crate::error::NetworkError;
 use crate::inside::{apart, set_if_there};
+
+/// Nothing is made for so long after one was taken: the kernel does such things one by one, and a container is starting.
+const CALM: Duration = Duration::from_millis(20);
+const FOREVER: Duration = Duration::from_secs(3600);
 
 /// What the makers need of the host.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ struct Shelf {
     ready: VecDeque<Sandbox>,
     wanted: usize,
     closed: bool,
+    /// When one was taken last.
+    taken: Option<Instant>,
 }
 
 impl Stock {
@@ -112,27 +119,29 @@ impl Shared {
     /// Fills the shelf until it is closed. What cannot be made now is made when somebody asks, who then hears why not.
     fn run(&self) {
         let mut shelf = self.shelf();
-        loop {
-            if shelf.closed {
-                return;
-            }
-            if shelf.ready.len() < shelf.wanted {
+        while !shelf.closed {
+            let rest = shelf
+                .taken
+                .map_or(Duration::ZERO, |taken| CALM.saturating_sub(taken.elapsed()));
+            if shelf.ready.len() >= shelf.wanted {
+                shelf = self.wait(shelf, FOREVER);
+            } else if !rest.is_zero() {
+                shelf = self.wait(shelf, rest);
+            } else {
                 drop(shelf);
                 let made = self.stock.make();
                 shelf = self.shelf();
                 match made {
-                    Ok(sandbox) => {
-                        shelf.ready.push_back(sandbox);
-                        continue;
-                    }
-                    Err(_told_to_who_asks) => {}
+                    Ok(sandbox) => shelf.ready.push_back(sandbox),
+                    Err(_told_to_who_asks) => shelf = self.wait(shelf, FOREVER),
                 }
             }
-            shelf = self
-                .changed
-                .wait(shelf)
-                .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn wait<'a>(&self, shelf: MutexGuard<'a, Shelf>, limit: Duration) -> MutexGuard<'a, Shelf> {
+        let waited = self.changed.wait_timeout(shelf, limit);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -145,6 +154,7 @@ impl Pool {
                 ready: VecDeque::new(),
                 wanted,
                 closed: false,
+                taken: None,
             }),
             changed: Condvar::new(),
         });
@@ -161,7 +171,10 @@ impl Pool {
 
     /// A namespace: one that is ready, or else a new one.
     pub(crate) fn take(&self) -> Result<Sandbox, NetworkError> {
-        let ready = self.shared.shelf().ready.pop_front();
+        let mut shelf = self.shared.shelf();
+        let ready = shelf.ready.pop_front();
+        shelf.taken = Some(Instant::now());
+        drop(shelf);
         self.shared.changed.notify_one();
         match ready {
             Some(sandbox) => Ok(sandbox),

@@ -288,6 +288,42 @@ pub(crate) fn unreachable(address: &str) {
     }
 }
 
+/// Whether an IPv4 address answers an ICMP echo soon.
+pub(crate) fn ping(address: &str) -> bool {
+    use rustix::net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
+        socket_with, sockopt,
+    };
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(ipproto::ICMP),
+    )
+    .expect("a raw socket");
+    let limit = Some(SILENCE);
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, limit).expect("a limit");
+    // Echo request, number 0x4242, and the checksum of that.
+    let echo = [8, 0, 0xb5, 0xbd, 0x42, 0x42, 0, 0];
+    let to = SocketAddr::new(addr(address), 0);
+    if sendto(&socket, &echo, SendFlags::empty(), &to).is_err() {
+        return false;
+    }
+    let deadline = Instant::now() + SILENCE;
+    let mut packet = [0; 128];
+    while Instant::now() < deadline {
+        let Ok((count, _)) = recv(&socket, &mut packet[..], RecvFlags::empty()) else {
+            return false;
+        };
+        // Behind the IP header of 20 bytes: an echo reply of that number.
+        if packet[..count].get(20) == Some(&0) && packet[..count].get(24..26) == Some(&[0x42, 0x42])
+        {
+            return true;
+        }
+    }
+    false
+}
+
 /// Waits until something is as it should be.
 #[track_caller]
 pub(crate) fn until(what: &str, mut check: impl FnMut() -> bool) {
