@@ -240,3 +240,6 @@ impl<'a> Writer<'a> {
 
 /// A question with its OPT record always fits.
 const _: () = assert!(HEADER + MAX_NAME + 4 + OPT_LENGTH <= PLAIN_UDP as usize);
+
+#[cfg(test)]
+mod tests;

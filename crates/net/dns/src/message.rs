@@ -326,3 +326,6 @@ pub fn to_wire(name: &str) -> Option<Vec<u8>> {
     wire.push(0);
     (wire.len() <= MAX_NAME).then_some(wire)
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,8 @@ const fn unable(answered: u16) -> bool {
     )
 }
 
-fn adopt(reply: &mut [u8], query: &Query<'_>) {
+/// Makes an answer to the same question that of this client: its id, its way to write the name.
+pub(crate) fn adopt(reply: &mut [u8], query: &Query<'_>) {
     if let Some(place) = reply.get_mut(..2) {
         place.copy_from_slice(&query.id.to_be_bytes());
     }
@@ -191,3 +192,6 @@ fn check_name(packet: &[u8], start: usize) -> Option<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

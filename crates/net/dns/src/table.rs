@@ -191,3 +191,6 @@ fn take_out<T: PartialEq>(list: &mut Vec<T>, gone: &[T]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::tcp::framed;
 use super::{Container, Shared};
 use crate::answer::{Carrier, fail, limit, truncate};
-use crate::message::{Query, code};
-use crate::reply::{Verdict, accept};
+use crate::message::{HEADER, Query, code};
+use crate::reply::{Verdict, accept, adopt};
 use crate::zone::Upstreams;
 
 /// Servers that are asked for one query, as resolv.conf allows (man 5 resolv.conf, MAXNS).
@@ -59,6 +60,9 @@ impl Asked {
 pub(super) struct Load {
     waiting: Rc<Cell<usize>>,
     clients: Rc<Cell<usize>>,
+    /// Questions that others have been asked already. Asking twice would only help whoever guesses answers (RFC 5452, 5),
+    /// and let a loop through other servers turn for ever.
+    questions: RefCell<HashMap<Vec<u8>, watch::Receiver<Vec<u8>>>>,
 }
 
 impl Load {
@@ -175,6 +179,48 @@ pub(super) async fn forward(
         fail(&query, code::REFUSED, &mut answer);
         return answer;
     };
+    let key = question_key(&query, asked.carrier);
+    let other = container.load.questions.borrow().get(&key).cloned();
+    if let Some(mut other) = other {
+        if let Ok(found) = other.wait_for(|answer| !answer.is_empty()).await {
+            answer.clone_from(&found);
+            adopt(&mut answer, &query);
+            return answer;
+        }
+        fail(&query, code::SERVER_FAILURE, &mut answer);
+        return answer;
+    }
+    let (found, others) = watch::channel(Vec::new());
+    let questions = &container.load.questions;
+    questions.borrow_mut().insert(key.clone(), others);
+    let answer = ask_all(shared, container, &query, asked.carrier).await;
+    questions.borrow_mut().remove(&key);
+    if found.receiver_count() > 0 {
+        found.send_replace(answer.clone());
+    }
+    answer
+}
+
+/// What makes two questions the same: everything but the id and the case of letters.
+fn question_key(query: &Query<'_>, carrier: Carrier) -> Vec<u8> {
+    let mut key = query.packet.to_vec();
+    if let Some(place) = key.get_mut(..2) {
+        place.fill(0);
+    }
+    if let Some(name) = key.get_mut(HEADER..HEADER + query.name.len()) {
+        name.make_ascii_lowercase();
+    }
+    key.push(u8::from(carrier == Carrier::Tcp));
+    key
+}
+
+async fn ask_all(
+    shared: &Shared,
+    container: &Container,
+    query: &Query<'_>,
+    carrier: Carrier,
+) -> Vec<u8> {
+    let mut answer = Vec::new();
     let servers = servers(shared, container);
     for (at, server) in servers.iter().enumerate() {
         let wait = if at + 1 == servers.len() {
@@ -182,21 +228,21 @@ pub(super) async fn forward(
         } else {
             WAIT_FIRST
         };
-        let exchange = exchange(shared, container, *server, &query, asked.carrier);
+        let exchange = exchange(shared, container, *server, query, carrier);
         match timeout(wait, exchange).await {
             Ok(Ok(Said::Answer(answer))) => {
                 shared.ledger.silent.borrow_mut().remove(&server.address);
                 return answer;
             }
             Ok(Ok(Said::Unable(code))) => {
-                fail(&query, code, &mut answer);
+                fail(query, code, &mut answer);
                 return answer;
             }
             Ok(Ok(Said::Failed)) => {}
             Ok(Err(_)) | Err(_) => shared.ledger.distrust(server.address),
         }
     }
-    fail(&query, code::SERVER_FAILURE, &mut answer);
+    fail(query, code::SERVER_FAILURE, &mut answer);
     answer
 }
 
