@@ -4,5 +4,10 @@
     reason = "every file of an integration test is tests"
 )]
 
+mod control;
+mod forwarding;
 mod names;
+mod namespaces;
+mod relays;
 mod support;
+mod upstream;

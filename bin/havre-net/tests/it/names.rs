@@ -1,5 +1,7 @@
 //! Names of containers: who sees which, in which form, by which protocol.
 
+use std::collections::HashSet;
+
 use simple_dns::TYPE;
 
 use crate::support::{NETWORK, Sockets, World, address, network, until, zone};
@@ -57,4 +59,37 @@ async fn what_is_stopped_is_closed_and_an_idle_companion_ends() {
     let socket = dir.path().join("net.sock");
     until("ended", || !socket.exists()).await;
     drop(killer);
+}
+
+/// All addresses of a name come first in turn.
+#[tokio::test]
+async fn several_containers_of_one_name_take_turns() {
+    let world = World::new().await;
+    let companion = &world.companion;
+    let replicas: [(&[&str], &[&str]); 3] = [
+        (&["web1", "web"], &["10.0.0.1"]),
+        (&["web2", "web"], &["10.0.0.2"]),
+        (&["web3", "web"], &["10.0.0.3"]),
+    ];
+    companion
+        .network(NETWORK, &network(&replicas))
+        .await
+        .expect("a network");
+    let client = Sockets::open()
+        .serve(companion, "c1", &zone(Vec::new()))
+        .await;
+    let mut firsts = HashSet::new();
+    for _ in 0..6 {
+        let reply = client.ask("web", TYPE::A);
+        assert_eq!(reply.addresses.len(), 3);
+        firsts.insert(reply.addresses[0]);
+    }
+    assert_eq!(firsts.len(), 3);
+    companion
+        .remove_endpoint(NETWORK, "e1")
+        .await
+        .expect("removed");
+    let reply = client.ask("web", TYPE::A);
+    assert_eq!(reply.addresses.len(), 2);
+    assert!(!reply.addresses.contains(&address("10.0.0.2")));
 }

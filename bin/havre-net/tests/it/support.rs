@@ -1,6 +1,6 @@
 //! A companion in a directory of its own, sockets such as the engine opens, and a small client.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -108,10 +108,21 @@ impl Client {
         self.raw(&query(name, kind, 7))
     }
 
+    /// Asks for a name of the outside, again when a loaded machine lets the companion's patience with a server end.
+    pub(crate) fn ask_outside(&self, name: &str, kind: TYPE) -> Reply {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.ask(name, kind);
+            if reply.code != 2 || Instant::now() > end {
+                return reply;
+            }
+        }
+    }
+
     pub(crate) fn raw(&self, query: &[u8]) -> Reply {
         self.udp.send(query).expect("sent");
         let mut buffer = [0; 65535];
-        let count = self.udp.recv(&mut buffer).expect("an answer");
+        let (count, _from) = receive(&self.udp, &mut buffer);
         read(&buffer[..count])
     }
 
@@ -119,6 +130,16 @@ impl Client {
         let mut stream = TcpStream::connect(self.tcp).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         read(&by_tcp(&mut stream, &query(name, kind, 7)))
+    }
+}
+
+/// One datagram. A signal that concerns nobody here, such as of a child's end, is no reason to fail.
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
+    loop {
+        match socket.recv_from(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received.expect("a datagram"),
+        }
     }
 }
 

@@ -1,38 +1,33 @@
 //! The engine's side: finds or starts the companion, tells it what to serve, notices when it is gone. It keeps no copy of what
 //! the companion knows: after any break the engine says everything again with [`Companion::sync`].
 
+mod process;
+
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use havre_sys::process::Child;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::protocol::{Answer, Owner, Request, SOCKET, VERSION, receive, send};
-use crate::readiness;
+use self::process::{connect_at, end, open_directory, reap, start};
+use crate::protocol::{Answer, Owner, Request, VERSION, receive, send};
 use crate::zone::{Endpoint, Held, Network, State, Transport, Zone};
-use havre_sys::process::Child;
-use havre_sys::spawn::{Program, Spawn};
+
+pub use self::process::LISTENER_FD;
 
 /// A companion that answers nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Starts that are tried when companions end while they are being talked to.
 const ATTEMPTS: usize = 3;
-/// The descriptor at which the companion finds its control socket.
-pub const LISTENER_FD: i32 = 3;
-const LOG: &str = "net.log";
 
 /// Why the companion does not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -459,16 +454,6 @@ async fn closed(stream: &UnixStream) {
     }
 }
 
-/// Waits for the end of a companion that this engine started, or it would stay as a zombie.
-async fn reap(child: Child) {
-    if let Ok(pidfd) = child.pidfd.try_clone().and_then(readiness) {
-        drop(pidfd.readable().await);
-    }
-    if let Err(error) = child.wait() {
-        tracing::warn!(%error, "the network companion cannot be waited for");
-    }
-}
-
 async fn greet(stream: &UnixStream) -> io::Result<Peer> {
     let exchange = async {
         send(stream, &Request::Hello, &[]).await?;
@@ -492,44 +477,4 @@ async fn take_back(
         };
     }
     Ok(())
-}
-
-fn end(child: &Child) {
-    if let Err(error) = child.kill(Signal::KILL).and_then(|()| child.wait()) {
-        tracing::warn!(%error, "a network companion that does not work cannot be ended");
-    }
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
-}
-
-fn connect_at(dir: BorrowedFd<'_>) -> io::Result<UnixStream> {
-    let socket = havre_sys::net::unix_connect_at(dir, OsStr::new(SOCKET))?;
-    let stream = net::UnixStream::from(socket);
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
-}
-
-/// Binds the control socket and starts a companion on it, in a session of its own: it outlives the engine.
-fn start(dir: BorrowedFd<'_>, program: &Path) -> io::Result<Child> {
-    match rustix::fs::unlinkat(dir, SOCKET, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mode = Mode::from_raw_mode(0o600);
-    let listener = havre_sys::net::unix_listen_at(dir, OsStr::new(SOCKET), mode)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let create = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let log = rustix::fs::openat(dir, LOG, create | OFlags::NOFOLLOW, mode)?;
-    let path = CString::new(program.as_os_str().as_bytes())?;
-    Spawn::new(Program::Path(&path), vec![path.clone()])
-        .cwd(dir)
-        .fd(null.as_fd(), 0)
-        .fd(null.as_fd(), 1)
-        .fd(log.as_fd(), 2)
-        .fd(listener.as_fd(), LISTENER_FD)
-        .new_session()
-        .spawn()
 }

@@ -148,6 +148,8 @@ struct Shared {
     table: RefCell<Table>,
     containers: RefCell<HashMap<String, Rc<Container>>>,
     relays: RefCell<HashMap<String, Rc<relay::Relay>>>,
+    /// Relays that were given back, whose connections go on.
+    retired: RefCell<Vec<Rc<relay::Relay>>>,
     /// The servers of the host's resolv.conf.
     upstreams: RefCell<Vec<SocketAddr>>,
     scratch: RefCell<Scratch>,
@@ -175,6 +177,7 @@ impl Shared {
             table: RefCell::default(),
             containers: RefCell::default(),
             relays: RefCell::default(),
+            retired: RefCell::default(),
             upstreams: RefCell::default(),
             scratch: RefCell::new(Scratch {
                 input: vec![0; u16::MAX.into()],

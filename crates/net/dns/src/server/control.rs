@@ -154,5 +154,6 @@ async fn give_back(shared: &Shared, stream: &UnixStream) -> io::Result<()> {
         };
         send(stream, &Answer::Socket(owner), &[relay.socket()]).await?;
     }
+    shared.retired.borrow_mut().extend(relays.into_values());
     Ok(())
 }

@@ -187,6 +187,8 @@ pub(super) async fn forward(
             adopt(&mut answer, &query);
             return answer;
         }
+        // Whoever asked was ended before there was an answer.
+        container.load.questions.borrow_mut().remove(&key);
         fail(&query, code::SERVER_FAILURE, &mut answer);
         return answer;
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, send, sockopt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
@@ -132,7 +132,12 @@ impl Relay {
                 continue;
             };
             // What the container's socket has no room for is lost, as on any network.
-            drop(way.try_send(buffer.get(..count).unwrap_or_default()));
+            send(
+                &way,
+                buffer.get(..count).unwrap_or_default(),
+                SendFlags::DONTWAIT,
+            )
+            .ok();
         }
     }
 
