@@ -17,6 +17,9 @@ use rustix::process::{
     PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, getrlimit, pidfd_getfd, pidfd_open,
     setrlimit,
 };
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+};
 
 /// How long it stays with nothing to serve and no engine.
 const LINGER: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ fn serve() -> Result<()> {
     let directory = open(".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context("failed to open the working directory")?;
     raise_descriptors().context("failed to raise the number of descriptors")?;
+    give_up_rights().context("failed to give up rights")?;
     let settings = Settings {
         directory,
         resolv_conf: PathBuf::from(HOST_FILE),
@@ -58,6 +62,22 @@ fn raise_descriptors() -> rustix::io::Result<()> {
             maximum: limit.maximum,
         },
     )
+}
+
+/// Of all rights of root it needs those to enter a container's network for a socket; whoever talks it into more than it
+/// should do has no others.
+fn give_up_rights() -> rustix::io::Result<()> {
+    let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    let own = capabilities(None)?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: own.effective & kept,
+            permitted: own.permitted & kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    set_no_new_privs(true)
 }
 
 /// An owned copy of a descriptor that our parent left at this number.

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod cache;
 pub mod command;
+pub mod dns_load;
 pub mod engine;
 pub mod fake;
 pub mod http;

@@ -1,11 +1,13 @@
 //! `testkit`: the fixtures from a shell, for `make demo`, the bench and a developer's own tries.
 
 use anyhow::{Context as _, Result, bail};
+use havre_testkit::dns_load::Load;
 use havre_testkit::push::{self, Target};
 use havre_testkit::{Format, NAMES, Registry, ensure_packages, image};
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const USAGE: &str = "usage: testkit COMMAND
   packages                          install the Debian packages the fixtures need
@@ -13,7 +15,9 @@ const USAGE: &str = "usage: testkit COMMAND
   archive NAME                      print the path of an image's docker archive, tagged NAME:latest
   registry [--port N]               run a registry on 127.0.0.1 until it is killed
   push [--docker] NAME HOST:PORT/REPOSITORY[:TAG]
-                                    push an image, in Docker's format instead of OCI's";
+                                    push an image, in Docker's format instead of OCI's
+  dns-load SERVER:PORT NAME SECONDS WINDOW
+                                    ask a name server for NAME, WINDOW queries at a time";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -44,6 +48,7 @@ fn run(words: &[&str]) -> Result<()> {
         }
         ["push", "--docker", name, target] => push(name, target, Format::Docker),
         ["push", name, target] => push(name, target, Format::Oci),
+        ["dns-load", server, name, seconds, window] => dns_load(server, name, seconds, window),
         _ => bail!("{USAGE}"),
     }
 }
@@ -61,6 +66,23 @@ fn images(names: &[&str]) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn dns_load(server: &str, name: &str, seconds: &str, window: &str) -> Result<()> {
+    let load = Load {
+        server: server.parse().context("no address of a server")?,
+        name,
+        time: Duration::from_secs(seconds.parse().context("no number of seconds")?),
+        window: window.parse().context("no number of queries")?,
+    };
+    let figures = load.run()?;
+    let document = serde_json::json!({
+        "per_second": figures.per_second.round(),
+        "median_us": figures.median.as_micros(),
+        "p99_us": figures.p99.as_micros(),
+        "lost": figures.lost,
+    });
+    Ok(writeln!(io::stdout(), "{document}")?)
 }
 
 fn registry(port: &str) -> Result<()> {

@@ -327,3 +327,21 @@ async fn strangers_are_not_listened_to() {
             == 0
     );
 }
+
+/// Root's rights are of use to nobody who takes the companion over.
+#[tokio::test]
+async fn it_keeps_few_rights() {
+    let world = World::new().await;
+    let path = format!("/proc/{}/status", world.companion.pid());
+    // It says hello when it has given them up.
+    let status = fs_err::read_to_string(path).expect("its status");
+    let line = |name: &str| {
+        let mut lines = status.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name));
+        found.expect("the line is there").trim().to_owned()
+    };
+    // CAP_SYS_ADMIN and CAP_NET_ADMIN (linux/capability.h).
+    assert_eq!(line("CapEff:"), format!("{:016x}", 1 << 21 | 1 << 12));
+    assert_eq!(line("CapPrm:"), line("CapEff:"));
+    assert_eq!(line("NoNewPrivs:"), "1");
+}
