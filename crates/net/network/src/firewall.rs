@@ -5,15 +5,18 @@
 
 mod host;
 mod model;
+#[cfg(test)]
+mod policy_test;
 mod rules;
 mod table;
 mod watcher;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use havre_netlink::nft::{Batch, Family, Nft};
+use havre_netlink::nft::{Batch, Family, Nft, Tables};
 
 use crate::error::NetworkError;
+use crate::explain::Others;
 use crate::spec::{EndpointSpec, NetworkSpec, Publication};
 
 use host::{Host, Source};
@@ -290,9 +293,21 @@ impl Firewall {
         self.commit(&mut inner, batch)
     }
 
-    /// What the rules follow from.
-    pub(crate) fn model(&self) -> Model {
-        self.lock().model.clone()
+    /// What the rules follow from, and what others have to say.
+    pub(crate) fn told(&self) -> Result<(Model, Others), NetworkError> {
+        let mut inner = self.lock();
+        let mut chains = Vec::new();
+        for (family, word) in [
+            (Tables::Inet, "inet"),
+            (Tables::Ipv4, "ip"),
+            (Tables::Ipv6, "ip6"),
+        ] {
+            let found = inner.nft.foreign_chains(family)?;
+            let others = found.into_iter().filter(|chain| chain.table != self.name);
+            chains.extend(others.map(|chain| (word, chain)));
+        }
+        let guard = inner.guard;
+        Ok((inner.model.clone(), Others { chains, guard }))
     }
 
     /// Removes the table.

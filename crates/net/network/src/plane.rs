@@ -237,8 +237,8 @@ impl Plane {
 
     /// Who can reach each published port of an end, and which rule says so.
     pub fn explain(&self, endpoint: &str) -> Result<Vec<Explanation>, NetworkError> {
-        let model = self.firewall.model();
-        explain::explain(&model, endpoint)
+        let (model, others) = self.firewall.told()?;
+        explain::explain(&model, &others, endpoint)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::support::{
     Other, Server, ask, end, host, inside, ip, network, nft, options, output, plane, ruleset, tcp,
     unreachable, until,
 };
-use havre_network::{Guard, Plane, Sandbox};
+use havre_network::{Audience, Guard, Plane, Sandbox};
 
 /// A host with a neighbour, and a container that publishes 8080.
 fn published(guard: Guard, test: impl FnOnce(&Plane, &Other, &Sandbox) + Send) {
@@ -231,5 +231,52 @@ fn the_host_becomes_no_router() {
         let router = plane(other.path());
         router.reconcile(std::slice::from_ref(&net), &[]).unwrap();
         lan.inside(|| ask("198.51.100.2:90").unwrap());
+    });
+}
+
+#[test]
+fn a_port_is_explained() {
+    published(Guard::Explicit, |plane, _lan, _one| {
+        let told = |plane: &Plane| -> Vec<(Audience, bool, String)> {
+            let mut explained = plane.explain("e1").unwrap();
+            assert_eq!(explained.len(), 2);
+            let first = explained.remove(0);
+            assert_eq!(first.publication.to_string(), "0.0.0.0:8080/tcp");
+            let reach = first.reach.into_iter();
+            reach
+                .map(|one| (one.audience, one.reaches, one.rule))
+                .collect()
+        };
+        let expected = [
+            (Audience::OtherHosts, true, "prerouting: published"),
+            (Audience::ThisHost, true, "output: published"),
+            (Audience::SameNetwork, true, "forward: the same network"),
+            (Audience::OtherNetworks, true, "prerouting: published"),
+            (
+                Audience::Directly,
+                false,
+                "forward: not published, or another network",
+            ),
+        ];
+        let expected = expected.map(|(who, reaches, rule)| (who, reaches, rule.to_owned()));
+        assert_eq!(told(plane), expected);
+        nft(INPUT);
+        nft(
+            "add table ip admin { chain FORWARD { type filter hook forward priority 0; policy drop; }; }",
+        );
+        assert_eq!(
+            told(plane)[0].2,
+            "prerouting: published; the host's own rules decide first: inet filter input (input), \
+             ip admin FORWARD (forward, which drops what it does not allow)"
+        );
+        // Each rule that is named is there.
+        let rules = ruleset();
+        for (_, _, rule) in &expected {
+            let (_, comment) = rule.split_once(": ").unwrap();
+            assert!(
+                rules.contains(&format!("comment \"{comment}\"")),
+                "{comment}"
+            );
+        }
     });
 }

@@ -13,4 +13,6 @@ mod isolation;
 #[cfg(test)]
 mod ports;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod support;
