@@ -27,6 +27,8 @@ const DEFAULT_GROUP: &str = "docker";
 const OOM_SCORE: i32 = -500;
 /// The shim's name beside this program.
 const SHIM: &str = "containerd-shim-havre-v2";
+/// The network companion's.
+const NET: &str = "havre-net";
 /// The name of the containers' init program.
 const INIT: &str = "havre-init";
 /// How long the engine's own work may take to end. It ends by what clients see as an error, never by
@@ -101,6 +103,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         exec_root: settings.exec_root.clone(),
         instance: settings.instance(),
         shim,
+        net_companion: beside(NET),
         insecure_registries: settings.insecure_registries.clone(),
         registry_mirrors: settings.registry_mirrors.clone(),
         labels: settings.labels.clone(),

@@ -8,6 +8,7 @@ use havre_content::{ContentError, ContentStore};
 use havre_engine_types::{Actor, Event};
 use havre_image::{ImageStore, StoreError};
 use havre_meta::{Batch, Meta};
+use havre_network::PlaneOptions;
 use havre_registry_client::{ConfigError, Puller};
 use havre_snapshot::{CopyDriver, OverlayDriver, SnapshotError, Snapshotter};
 use havre_types::{Classify, ErrorKind, Timestamp};
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::container::{Places, Registry};
 use crate::events::Bus;
-use crate::network::{self, NetworkDefaults, Networks};
+use crate::network::{self, Names, NetworkDefaults, Networks};
 use crate::plan::log::LogDefaults;
 use crate::plan::{Filters, HostFacts, InitFacts};
 use crate::runtimes::Runtimes;
@@ -60,6 +61,8 @@ pub struct Config {
     pub log: LogDefaults,
     /// Networks.
     pub network: NetworkDefaults,
+    /// The program that answers for the names of containers and outlives the engine.
+    pub net_companion: PathBuf,
 }
 
 /// Why an engine cannot be opened.
@@ -131,6 +134,7 @@ pub(crate) struct Shared {
     pub registry: Registry,
     pub execs: exec::Store,
     pub networks: Networks,
+    pub names: Names,
     pub bus: Bus,
     pub health: crate::health::Limits,
     /// Owns every task of the engine.
@@ -224,7 +228,13 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
     })?;
     let events = config.data_root.join("events");
     let bus = Bus::open(&meta, &events).map_err(|source| OpenError::Read { source })?;
-    let (networks, first) = network::open(&meta, &config.network, &config.instance)?;
+    let (networks, first) = network::open(
+        &meta,
+        &config.network,
+        &config.instance,
+        Some(plane_options(&config)),
+    )?;
+    let names = Names::new(config.net_companion.clone(), config.exec_root.clone());
     let init = InitFacts {
         by_default: config.init,
         program: config.init_path.clone(),
@@ -243,12 +253,20 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
         registry: Registry::default(),
         execs: exec::Store::default(),
         networks,
+        names,
         bus,
         health: crate::health::Limits::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     });
     Ok((shared, first))
+}
+
+fn plane_options(config: &Config) -> PlaneOptions {
+    let mut options = PlaneOptions::new(&config.instance, config.exec_root.join("network"));
+    options.ip_forward = config.network.ip_forward;
+    options.allow_direct_routing = config.network.allow_direct_routing;
+    options
 }
 
 /// Writes events that no record carried along, a few at a time.

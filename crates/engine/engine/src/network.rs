@@ -7,18 +7,22 @@ mod attach;
 mod create;
 mod default_bridge;
 mod defaults;
+mod explained;
+mod files;
+mod join;
 mod list;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "containers join networks in the next step")
-)]
+mod live;
 mod membership;
+mod names;
 mod options;
 mod plane;
+mod ports;
 mod prune;
 mod record;
 mod request;
+mod shown;
 mod store;
+mod wanted;
 
 use async_trait::async_trait;
 use havre_api_traits::{ApiError, ApiResult, InspectNetwork};
@@ -27,9 +31,16 @@ use havre_engine_types::{
     NetworkDisconnectRequest, NetworkInspect, NetworkPruneResponse, PortsExplained,
 };
 
+pub(crate) use self::attach::{announce, connect_live, disconnect_live, quit};
 pub use self::defaults::{DefaultBridge, NetworkDefaults};
+pub(crate) use self::files::{Texts, texts};
+pub(crate) use self::join::{Joined, adopt, join, part};
+pub(crate) use self::live::{End, Live};
+pub(crate) use self::names::Names;
 pub(crate) use self::record::Record;
+pub(crate) use self::shown::{endpoints, ports as shown_ports, settings as shown};
 pub(crate) use self::store::{Networks, open};
+pub(crate) use self::wanted::{Wishes, check as check_endpoint, exclude, of as wishes, settle};
 
 use crate::engine::{Engine, Shared, event};
 
@@ -69,15 +80,15 @@ impl havre_api_traits::Networks for Engine {
     }
 
     async fn connect(&self, network: &str, request: NetworkConnectRequest) -> ApiResult<()> {
-        attach::connect(&self.shared, network, &request)
+        attach::connect(&self.shared, network, request).await
     }
 
     async fn disconnect(&self, network: &str, request: NetworkDisconnectRequest) -> ApiResult<()> {
-        attach::disconnect(&self.shared, network, &request)
+        attach::disconnect(&self.shared, network, request).await
     }
 
     async fn explain_ports(&self, container: &str) -> ApiResult<PortsExplained> {
-        attach::explain_ports(&self.shared, container)
+        attach::explain_ports(&self.shared, container).await
     }
 }
 

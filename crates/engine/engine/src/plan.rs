@@ -31,9 +31,10 @@ use oci_spec::runtime::{LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spe
 pub(crate) use check::check;
 pub(crate) use devices::{DeviceKind, Devices, HostDevice, Numbers, check_permissions};
 pub(crate) use files::Dns;
+pub(crate) use files::{HostsFile, hosts as hosts_file};
 pub(crate) use merge::merge;
 pub(crate) use mounts::Kind as MountKind;
-pub(crate) use namespaces::{Joined, Mode, Modes, no_network};
+pub(crate) use namespaces::{Joined, Mode, Modes};
 pub(crate) use resources::{
     check as check_limits, device_io, resources as limits, settle as settle_limits,
 };
@@ -125,8 +126,8 @@ pub(crate) fn engine_files(data: &Path) -> [(PathBuf, &'static str); 3] {
 /// Texts of the engine's files, by their names in the container's directory.
 pub(crate) fn engine_texts(
     inputs: Inputs<'_>,
-    host_resolv: &str,
-    host_hosts: &str,
+    (host_resolv, host_hosts): (&str, &str),
+    networks: &crate::network::Texts,
 ) -> Result<[(&'static str, String); 3], ApiError> {
     let empty: &[String] = &[];
     let list = |given: &'_ Option<Vec<String>>| given.clone().unwrap_or_default();
@@ -143,10 +144,13 @@ pub(crate) fn engine_texts(
     let on_host = (inputs.modes.network == Mode::Host).then_some(host_hosts);
     let extra = inputs.host.extra_hosts.as_deref().unwrap_or(empty);
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
+    // Checks what was asked for in every case.
+    let plain = files::resolv_conf(host_resolv, dns)?;
+    let resolv_conf = networks.resolv_conf.clone().unwrap_or(plain);
     Ok([
-        ("resolv.conf", files::resolv_conf(host_resolv, dns)?),
+        ("resolv.conf", resolv_conf),
         ("hostname", files::hostname(&name)),
-        ("hosts", files::hosts(on_host, extra)?),
+        ("hosts", files::hosts(on_host, extra, &networks.hosts)?),
     ])
 }
 
@@ -320,7 +324,7 @@ fn linux(
         uts: inputs.modes.uts != Mode::Host,
     };
     let mut sysctls = sysctl::check(host.sysctls.iter().flatten(), own)?;
-    if inputs.modes.network == Mode::Private {
+    if matches!(inputs.modes.network, Mode::Private | Mode::Sandbox(_)) {
         sysctl::add_defaults(&mut sysctls, &inputs.facts.default_sysctls);
     }
     let (masked, read_only) = closed_paths(host, inputs.facts, security);

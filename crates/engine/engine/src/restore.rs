@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use havre_cgroup::{Cgroup, Host};
+use havre_network::EndpointSpec;
 use havre_shim_proto::task::TaskStatus;
 use havre_types::{ContainerId, Timestamp};
 use tokio::task::JoinSet;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::container::{Beginning, Exit, Fixed, KIND, Record, spawn_actor};
 use crate::engine::{OpenError, Shared};
 use crate::exec::Exec;
+use crate::network::{self, End, Live};
 use crate::shim::Shim;
 use crate::state::Status;
 
@@ -87,10 +89,45 @@ pub(crate) async fn restore(shared: &Arc<Shared>) -> Result<(), OpenError> {
     if let Err(err) = swept {
         tracing::error!(error = %err, "sweep failed");
     }
+    for (record, state) in &mut found {
+        if let Found::Running { .. } = state {
+            record.state.live = adopt_networks(shared, record);
+        }
+    }
+    adopt_plane(shared, &found).await;
     for (record, state) in found {
         enter(shared, record, state);
     }
+    shared.names.recover(shared).await;
     Ok(())
+}
+
+/// What a running container has of networks, with its addresses and ports taken again.
+fn adopt_networks(shared: &Arc<Shared>, record: &Record) -> Option<Arc<Live>> {
+    let fixed = &record.fixed;
+    let mut live = Live::read(&shared.places.bundle(&fixed.id))?;
+    network::adopt(shared, fixed, &mut live);
+    let zone = network::texts(shared, fixed, Some(&live)).zone;
+    shared.names.adopt(fixed.id.as_str(), &live, zone);
+    Some(Arc::new(live))
+}
+
+/// Makes the kernel's rules and interfaces those of the containers that run, if an engine ever made any.
+async fn adopt_plane(shared: &Arc<Shared>, found: &[(Record, Found)]) {
+    let live = found
+        .iter()
+        .filter_map(|(record, _)| record.state.live.as_ref());
+    let ends: Vec<EndpointSpec> = live
+        .flat_map(|live| live.ends.iter().map(End::spec))
+        .collect();
+    if ends.is_empty() && !shared.networks.were_used() {
+        return;
+    }
+    let kept = Arc::clone(shared);
+    let opened = crate::images::blocking(move || kept.networks.plane_with(&ends).map(drop));
+    if let Err(error) = opened.await {
+        tracing::error!(error = %error.message, "networks are not as they should be");
+    }
 }
 
 /// Puts one container back, or ends the removal that a crash interrupted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use havre_api_traits::{ApiError, ApiResult};
-use havre_engine_types::{Health, HostConfig};
+use havre_engine_types::{EndpointSettings, Health, HostConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -45,6 +45,19 @@ pub(crate) enum Command {
     /// Takes the resources and the restart policy of `wanted` that are set.
     Update {
         wanted: Box<HostConfig>,
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// Joins it to a network, at once when it runs, else at its next start.
+    Connect {
+        network: String,
+        settings: Box<EndpointSettings>,
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// Takes it off a network.
+    Disconnect {
+        network: String,
+        /// The network may be gone.
+        force: bool,
         reply: oneshot::Sender<ApiResult<()>>,
     },
     /// A health check of run number `run` has a result. It may make the actor restart the container.
@@ -211,6 +224,20 @@ impl Actor {
             }
             Command::Update { wanted, reply } => {
                 reply.send(self.update(&wanted).await).ok();
+            }
+            Command::Connect {
+                network,
+                settings,
+                reply,
+            } => {
+                reply.send(self.connect(&network, *settings).await).ok();
+            }
+            Command::Disconnect {
+                network,
+                force,
+                reply,
+            } => {
+                reply.send(self.disconnect(&network, force).await).ok();
             }
             Command::Health { run, health } => {
                 if run == self.run {

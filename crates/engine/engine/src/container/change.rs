@@ -144,7 +144,7 @@ impl Actor {
     }
 
     /// Writes down another version of what was decided, with the event that tells of it, and waits until it is safe.
-    async fn replace(
+    pub(super) async fn replace(
         &mut self,
         fixed: Fixed,
         happened: Option<(&str, [(&str, &str); 1])>,

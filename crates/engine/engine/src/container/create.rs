@@ -7,6 +7,7 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::{
     ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, HostConfig,
 };
+use havre_image::Image;
 use havre_types::{ContainerId, Platform, Timestamp};
 
 use super::actor::{self, Beginning};
@@ -16,6 +17,7 @@ use super::record::{Fixed, KIND, Record, State};
 use crate::engine::Shared;
 use crate::error::internal;
 use crate::images::blocking;
+use crate::network::{self, Wishes};
 use crate::plan::{self, HostFacts, MountKind};
 use crate::{host, names};
 
@@ -29,27 +31,13 @@ pub(crate) async fn create(
     if let Some(name) = &name {
         names::check(name)?;
     }
-    let mut host_config = request.host_config.unwrap_or_default();
-    if request.config.image.is_empty() {
-        return Err(ApiError::invalid("no image specified"));
-    }
-    let image = crate::images::find(shared, &request.config.image)?;
-    check_platform(&platform, &image.config, &request.config.image)?;
-    let config = plan::merge(request.config, &image.config)?;
-    let mut warnings = limits_and_modes(shared, &config, &mut host_config, &image.config)?;
-    warnings.extend(foreign_platform(&platform, &image.config));
-    // A file system that hangs holds up nobody else.
-    let mut host_config =
-        blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
-    warnings.extend(unavailable(request.networking_config.as_ref())?);
-    if host_config.runtime.is_empty() {
-        host_config
-            .runtime
-            .clone_from(&shared.config.runtimes.default);
-    }
-    settle(&mut host_config, &shared.facts)?;
-    plan::log::settle(&mut host_config.log_config, &shared.config.log);
-
+    let Decided {
+        image,
+        config,
+        host_config,
+        networks,
+        warnings,
+    } = decide(shared, &platform, request).await?;
     let id = new_id()?;
     super::logs::check(
         &host_config.log_config,
@@ -79,6 +67,7 @@ pub(crate) async fn create(
         platform: image.config.os.clone(),
         config,
         host_config,
+        networks: Some(networks),
     });
     let record = Record {
         fixed: Arc::clone(&fixed),
@@ -106,6 +95,54 @@ pub(crate) async fn create(
     actor::spawn(shared, record, Beginning::AtRest);
     Ok(ContainerCreateResponse {
         id: id.to_string(),
+        warnings,
+    })
+}
+
+/// What a request comes to, once checked and with the defaults written down.
+struct Decided {
+    image: Arc<Image>,
+    config: ContainerConfig,
+    host_config: HostConfig,
+    networks: Wishes,
+    warnings: Vec<String>,
+}
+
+async fn decide(
+    shared: &Shared,
+    platform: &str,
+    request: ContainerCreateRequest,
+) -> ApiResult<Decided> {
+    let mut host_config = request.host_config.unwrap_or_default();
+    if request.config.image.is_empty() {
+        return Err(ApiError::invalid("no image specified"));
+    }
+    let image = crate::images::find(shared, &request.config.image)?;
+    check_platform(platform, &image.config, &request.config.image)?;
+    let config = plan::merge(request.config, &image.config)?;
+    let mut warnings = limits_and_modes(shared, &config, &mut host_config, &image.config)?;
+    warnings.extend(foreign_platform(platform, &image.config));
+    // A file system that hangs holds up nobody else.
+    let mut host_config =
+        blocking(move || check_sources(&host_config).map(|()| host_config)).await?;
+    let networks = network::settle(
+        &shared.networks,
+        &config,
+        &mut host_config,
+        request.networking_config,
+    )?;
+    if host_config.runtime.is_empty() {
+        host_config
+            .runtime
+            .clone_from(&shared.config.runtimes.default);
+    }
+    settle(&mut host_config, &shared.facts)?;
+    plan::log::settle(&mut host_config.log_config, &shared.config.log);
+    Ok(Decided {
+        image,
+        config,
+        host_config,
+        networks,
         warnings,
     })
 }
@@ -198,9 +235,6 @@ fn settle(host: &mut HostConfig, facts: &HostFacts) -> ApiResult<()> {
         host.memory_swap = host.memory.saturating_mul(2);
     }
     host.oom_kill_disable.get_or_insert(false);
-    if matches!(host.network_mode.as_str(), "" | "default") {
-        "none".clone_into(&mut host.network_mode);
-    }
     if host.ipc_mode.is_empty() {
         "private".clone_into(&mut host.ipc_mode);
     }
@@ -273,21 +307,4 @@ fn check_sources(host: &HostConfig) -> ApiResult<()> {
         }
     }
     Ok(())
-}
-
-/// Endpoints of networks other than the ones that exist are refused.
-fn unavailable(
-    networking: Option<&havre_engine_types::NetworkingConfig>,
-) -> ApiResult<Vec<String>> {
-    let endpoints = networking.and_then(|n| n.endpoints_config.as_ref());
-    for name in endpoints
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name.as_str())
-    {
-        if !matches!(name, "none" | "host" | "default" | "") {
-            return Err(plan::no_network(name));
-        }
-    }
-    Ok(Vec::new())
 }

@@ -8,6 +8,7 @@ use havre_types::Timestamp;
 
 use super::actor::{Actor, Command, SHIM_DEADLINE};
 use super::record::Exit;
+use crate::network::{self, Live};
 use crate::restart;
 use crate::restore::end_group;
 use crate::shim::Shim;
@@ -144,31 +145,37 @@ impl Actor {
             self.state.restart_count += 1;
             self.restart_at = Some(Instant::now() + self.back_off.next(ran));
         }
+        let live = self.state.live.take();
         self.publish();
         let keep = std::mem::take(&mut self.keep);
         let remove = !again && !keep && self.fixed.auto_remove();
         if remove {
-            self.auto_remove(shim);
+            self.auto_remove(shim, live);
         } else {
             let saved = self.save();
-            self.clean_up(shim, saved);
+            self.clean_up(shim, saved, live);
         }
     }
 
     /// `--rm`: nobody waits for the disk, because a record that comes back after a crash is removed again at the
     /// next start.
-    fn auto_remove(&mut self, shim: Option<Arc<Shim>>) {
+    fn auto_remove(&mut self, shim: Option<Arc<Shim>>, live: Option<Arc<Live>>) {
         self.state.status = Status::Removing;
         let batch = havre_meta::Batch::new().delete(super::record::KIND, self.fixed.id.as_str());
         self.shared.announce(&self.fixed, "destroy", &[]);
         let pending = self.shared.meta.write(self.shared.bus.save(batch));
         // The bundle tells the next start that it ran, even when nothing of this run was written down.
-        self.clean_up(shim, Some(pending));
+        self.clean_up(shim, Some(pending), live);
         self.forget();
     }
 
     /// Ends the shim, and removes the bundle once the record of the exit is safe.
-    pub(super) fn clean_up(&mut self, shim: Option<Arc<Shim>>, saved: Option<havre_meta::Pending>) {
+    pub(super) fn clean_up(
+        &mut self,
+        shim: Option<Arc<Shim>>,
+        saved: Option<havre_meta::Pending>,
+        live: Option<Arc<Live>>,
+    ) {
         let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
         let id = fixed.id.clone();
         let bundle = shared.places.bundle(&id);
@@ -181,6 +188,9 @@ impl Actor {
                 && !shim.finish().await
             {
                 end_group(&shared, &fixed).await;
+            }
+            if let Some(live) = live {
+                network::quit(&shared, &fixed, &live).await;
             }
             if let Some(saved) = saved
                 && let Err(err) = saved.await

@@ -1,16 +1,14 @@
 //! Everything about one container, from its snapshot.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use havre_api_traits::ApiResult;
-use havre_engine_types::{
-    ContainerInspect, ContainerState, DriverData, EndpointSettings, MountPoint, NetworkSettings,
-};
+use havre_engine_types::{ContainerInspect, ContainerState, DriverData, MountPoint};
 
 use super::record::{Fixed, State};
 use super::registry::Container;
 use crate::engine::Shared;
+use crate::network;
 use crate::plan::{self, MountKind};
 use crate::state::Status;
 
@@ -84,12 +82,7 @@ pub(super) fn inspect(
         size_root_fs: own.map(|own| own + image_size.unwrap_or(0)),
         mounts: mount_points(fixed),
         config: shown_config(fixed),
-        network_settings: NetworkSettings {
-            sandbox_id: String::new(),
-            sandbox_key: String::new(),
-            ports: BTreeMap::new(),
-            networks: networks(fixed),
-        },
+        network_settings: network::shown(shared, fixed, state.live.as_deref(), state.pid),
         image_manifest_descriptor: None,
     })
 }
@@ -153,13 +146,4 @@ pub(super) fn mount_points(fixed: &Fixed) -> Vec<MountPoint> {
         .collect();
     points.sort_by(|one, other| one.destination.cmp(&other.destination));
     points
-}
-
-/// The network by its mode: `none` and `host` are networks of their own in Docker.
-pub(super) fn networks(fixed: &Fixed) -> BTreeMap<String, EndpointSettings> {
-    let mode = fixed.host_config.network_mode.as_str();
-    if mode.starts_with("container:") {
-        return BTreeMap::new();
-    }
-    [(mode.to_owned(), EndpointSettings::default())].into()
 }

@@ -1,10 +1,13 @@
 //! A start: shim, specification, Create, attached clients, Start. What does not depend on each other runs together.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use havre_api_traits::{ApiError, ApiResult};
+use havre_dns::Zone;
+use havre_network::Sandbox;
 use havre_types::{ErrorKind, Timestamp};
 use oci_spec::runtime::Spec;
 
@@ -13,6 +16,7 @@ use super::join;
 use super::record::Fixed;
 use crate::engine::Shared;
 use crate::error::internal;
+use crate::network::{self, Joined, Live};
 use crate::plan::{self, Inputs, MountKind};
 use crate::shim::init::Process;
 use crate::shim::{CreateTask, RootMount, Shim};
@@ -43,7 +47,10 @@ impl Actor {
         }
         let launched = launch(&self.shared, &self.fixed).await;
         match launched {
-            Ok((shim, pid)) => self.run_created(shim, pid).await,
+            Ok((shim, pid, live)) => {
+                self.state.live = live;
+                self.run_created(shim, pid).await
+            }
             Err(err) => Err(self.start_failed(None, err).await),
         }
     }
@@ -88,8 +95,9 @@ impl Actor {
         drop(self.container.take_waiting());
         let remove = self.fixed.auto_remove();
         let saved = if remove { None } else { self.save() };
+        let live = self.state.live.take();
         self.publish();
-        self.clean_up(shim, saved);
+        self.clean_up(shim, saved, live);
         if remove && let Err(failed) = self.remove(true).await {
             tracing::warn!(container = %self.fixed.id, error = %failed.message, "not removed after a failed start");
         }
@@ -110,7 +118,10 @@ pub(crate) fn exit_code_of(message: &str) -> i64 {
     }
 }
 
-async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim>, u32)> {
+/// A shim whose container waits at its gate.
+type Launched = (Arc<Shim>, u32, Option<Arc<Live>>);
+
+async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<Launched> {
     let began = Instant::now();
     let bundle = shared.places.bundle(&fixed.id);
     make_bundle(&bundle)?;
@@ -123,34 +134,78 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
     let (owned, kept) = (Arc::clone(shared), Arc::clone(fixed));
     let prepared = tokio::task::spawn_blocking(move || prepare(&owned, &kept));
     let (shim, prepared) = tokio::join!(shim, prepared);
-    let shim = shim
-        .map_err(|err| internal("failed to start the shim", &err))?
-        .map_err(|err| internal("failed to start the shim", &err))?;
+    let prepared = prepared
+        .map_err(|err| internal("failed to prepare the container", &err))
+        .flatten();
+    let live = prepared.as_ref().ok().and_then(|made| made.live.clone());
     let prepared_at = began.elapsed();
-    let shim = match Shim::connect(shim).await {
-        Ok(shim) => Arc::new(shim),
-        Err(err) => return Err(internal("failed to connect to the shim", &err)),
-    };
     let created = async {
-        let task = prepared.map_err(|err| internal("failed to prepare the container", &err))??;
-        shim.create(&task).await.map_err(|err| {
-            let text = format!("failed to create task for container: {}", err.message);
-            ApiError::new(kind_of_failure(&err), text)
-        })
+        let shim = shim
+            .map_err(|err| internal("failed to start the shim", &err))?
+            .map_err(|err| internal("failed to start the shim", &err))?;
+        let shim = Shim::connect(shim).await;
+        let shim = Arc::new(shim.map_err(|err| internal("failed to connect to the shim", &err))?);
+        match create(shared, fixed, &shim, prepared).await {
+            Ok(pid) => Ok((shim, pid)),
+            Err(err) => {
+                if !shim.finish().await {
+                    crate::restore::end_group(shared, fixed).await;
+                }
+                Err(err)
+            }
+        }
     };
     match created.await {
-        Ok(pid) => {
+        Ok((shim, pid)) => {
             let created_at = began.elapsed();
             tracing::debug!(container = %fixed.id, ?prepared_at, ?created_at, "created");
-            Ok((shim, pid))
+            for end in live.iter().flat_map(|live| &live.ends) {
+                network::announce(shared, fixed, end.network.as_str(), "connect");
+            }
+            Ok((shim, pid, live))
         }
         Err(err) => {
-            if !shim.finish().await {
-                crate::restore::end_group(shared, fixed).await;
+            if let Some(live) = live {
+                network::quit(shared, fixed, &live).await;
             }
             Err(err)
         }
     }
+}
+
+/// Has the container made, and its name known, at the same time.
+async fn create(
+    shared: &Arc<Shared>,
+    fixed: &Fixed,
+    shim: &Shim,
+    prepared: ApiResult<Prepared>,
+) -> ApiResult<u32> {
+    let Prepared {
+        task,
+        live,
+        joined,
+        zone,
+    } = prepared?;
+    // The namespace is open until the container's process holds it.
+    let (dns, _sandbox) = match joined {
+        Some((dns, sandbox)) => (dns, Some(sandbox)),
+        None => (None, None),
+    };
+    let named = async {
+        match &live {
+            Some(live) => {
+                let id = fixed.id.as_str();
+                shared.names.enter(shared, id, live, zone, dns).await
+            }
+            None => Ok(()),
+        }
+    };
+    let (created, named) = tokio::join!(shim.create(&task), named);
+    let pid = created.map_err(|err| {
+        let text = format!("failed to create task for container: {}", err.message);
+        ApiError::new(kind_of_failure(&err), text)
+    })?;
+    named.map(|()| pid)
 }
 
 /// Docker answers 400 when the request named what cannot be executed, else 500.
@@ -172,10 +227,54 @@ fn make_bundle(bundle: &Path) -> ApiResult<()> {
     fs_err::create_dir(bundle.join("rootfs")).map_err(|err| failed(&err))
 }
 
-/// Everything that needs the disk: accounts of the image, devices, engine files, `config.json`.
-fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
+/// All that is ready before the shim is told.
+struct Prepared {
+    task: CreateTask,
+    live: Option<Arc<Live>>,
+    /// Sockets of the companion and the namespace that they are in.
+    joined: Option<(Option<(OwnedFd, OwnedFd)>, Sandbox)>,
+    zone: Zone,
+}
+
+/// Everything that needs the disk or the network: namespace and addresses, accounts of the image, devices, engine files,
+/// `config.json`.
+fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<Prepared> {
+    let joined = network::join(shared, fixed)?;
+    let prepared = prepare_task(shared, fixed, joined.as_ref());
+    match (prepared, joined) {
+        (Ok((task, zone)), Some(Joined { sandbox, live, dns })) => Ok(Prepared {
+            task,
+            live: Some(Arc::new(live)),
+            joined: Some((dns, sandbox)),
+            zone,
+        }),
+        (Ok((task, zone)), None) => Ok(Prepared {
+            task,
+            live: None,
+            joined: None,
+            zone,
+        }),
+        (Err(err), joined) => {
+            if let Some(joined) = joined {
+                network::part(shared, fixed, &joined.live);
+            }
+            Err(err)
+        }
+    }
+}
+
+fn prepare_task(
+    shared: &Shared,
+    fixed: &Fixed,
+    joined: Option<&Joined>,
+) -> ApiResult<(CreateTask, Zone)> {
     let rootfs = root_mounts(shared, fixed)?;
-    let modes = join::modes(shared, fixed)?;
+    let mut modes = join::modes(shared, fixed)?;
+    if let Some(joined) = joined {
+        modes.network = plan::Mode::Sandbox(joined.sandbox.path().into());
+    }
+    let live = joined.map(|joined| &joined.live);
+    let texts = network::texts(shared, fixed, live);
     let program = &shared.facts.init.program;
     if plan::wants_init(&fixed.host_config, &shared.facts) && !program.is_file() {
         return Err(ApiError::internal(format!(
@@ -206,19 +305,25 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     }
     make_bind_sources(fixed)?;
     let (resolv, hosts) = host::network_files();
-    for (name, text) in plan::engine_texts(inputs, &resolv, &hosts)? {
+    for (name, text) in plan::engine_texts(inputs, (&resolv, &hosts), &texts)? {
         fs_err::write(data.join(name), text)
             .map_err(|err| internal("failed to write the container's files", &err))?;
     }
-    write_spec(&shared.places.bundle(&fixed.id), &spec)?;
-    Ok(CreateTask {
+    let bundle = shared.places.bundle(&fixed.id);
+    write_spec(&bundle, &spec)?;
+    if let Some(live) = live {
+        live.write(&bundle)
+            .map_err(|err| internal("failed to write the container's networks", &err))?;
+    }
+    let task = CreateTask {
         rootfs,
         runtime,
         terminal: fixed.config.tty,
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,
         log: super::logs::for_shim(shared, fixed)?,
-    })
+    };
+    Ok((task, texts.zone))
 }
 
 fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {

@@ -11,11 +11,12 @@ use havre_engine_types::{
 use havre_types::Timestamp;
 
 use self::filter::Selection;
-use super::inspect::{mount_points, networks};
+use super::inspect::mount_points;
 use super::record::Fixed;
 use super::registry::{Container, View};
 use super::status::{health, sentence};
 use crate::engine::Shared;
+use crate::network;
 
 /// Containers that pass, newest first.
 pub(crate) fn list(
@@ -74,7 +75,7 @@ fn summary(shared: &Shared, view: &View, now: Timestamp, size: bool) -> Containe
         image_manifest_descriptor: None,
         command: command(&fixed.command()),
         created: fixed.created.secs,
-        ports: Vec::new(),
+        ports: network::shown_ports(state.live.as_deref()),
         size_rw: own,
         size_root_fs: total,
         labels: fixed.config.labels.clone().unwrap_or_default(),
@@ -89,7 +90,7 @@ fn summary(shared: &Shared, view: &View, now: Timestamp, size: bool) -> Containe
             failing_streak: state.health.as_ref().map_or(0, |h| h.failing_streak),
         }),
         network_settings: Some(NetworkSettingsSummary {
-            networks: networks(fixed),
+            networks: network::endpoints(shared, fixed, state.live.as_deref()),
         }),
         mounts: mount_points(fixed),
     }

@@ -130,7 +130,7 @@ impl Containers for Engine {
     }
 }
 
-pub(super) fn send(container: &Container, command: Command) -> ApiResult<()> {
+pub(crate) fn send(container: &Container, command: Command) -> ApiResult<()> {
     container
         .commands
         .send(command)

@@ -7,6 +7,7 @@ use havre_engine_types::{ContainerConfig, Health, HostConfig};
 use havre_types::{ContainerId, ImageId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::network::{Live, Wishes};
 use crate::plan::log;
 use crate::state::Status;
 
@@ -27,6 +28,9 @@ pub(crate) struct Fixed {
     /// The request merged with the image's configuration.
     pub config: ContainerConfig,
     pub host_config: HostConfig,
+    /// What it joins, by the networks' names; none in records of before there were networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Wishes>,
 }
 
 impl Fixed {
@@ -61,6 +65,9 @@ pub(crate) struct State {
     /// Of the current run; none without a check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// What it has of networks while it runs. The bundle has it, too.
+    #[serde(skip)]
+    pub live: Option<Arc<Live>>,
     /// How often it ended; a wait for the next exit compares it.
     #[serde(skip)]
     pub exits: u64,
@@ -83,6 +90,7 @@ impl State {
             restart_count: 0,
             stopped_by_user: false,
             health: None,
+            live: None,
             exits: 0,
             removed: false,
         }

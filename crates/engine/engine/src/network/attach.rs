@@ -1,52 +1,207 @@
-//! Containers and networks: joined and parted.
+//! Containers and networks: joined and parted by request, and at the ends of a run.
 
 use std::sync::Arc;
 
 use havre_api_traits::{ApiError, ApiResult};
-use havre_engine_types::{NetworkConnectRequest, NetworkDisconnectRequest, PortsExplained};
+use havre_engine_types::{
+    EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest, PortsExplained,
+};
+use havre_network::Sandbox;
+use tokio::sync::oneshot;
 
+use super::live::Live;
+use super::{files, join, wanted};
+use crate::container::{Command, Container, Fixed, send};
 use crate::engine::Shared;
+use crate::images::blocking;
 
 /// Joins a container to a network.
-pub(super) fn connect(
+pub(super) async fn connect(
     shared: &Arc<Shared>,
     network: &str,
-    request: &NetworkConnectRequest,
+    request: NetworkConnectRequest,
 ) -> ApiResult<()> {
-    shared.registry.find(&request.container)?;
-    let record = shared.networks.find(network)?;
-    Err(not_available(&record.name))
+    let container = shared.registry.find(&request.container)?;
+    let mut settings = request.endpoint_config.unwrap_or_default();
+    wanted::clear(&mut settings);
+    let network = network.to_owned();
+    ask(&container, |reply| Command::Connect {
+        network,
+        settings: Box::new(settings),
+        reply,
+    })
+    .await
 }
 
 /// Takes a container off a network.
-pub(super) fn disconnect(
+pub(super) async fn disconnect(
     shared: &Arc<Shared>,
     network: &str,
-    request: &NetworkDisconnectRequest,
+    request: NetworkDisconnectRequest,
 ) -> ApiResult<()> {
-    if let Err(error) = shared.registry.find(&request.container) {
-        if !request.force {
-            return Err(error);
+    let container = match shared.registry.find(&request.container) {
+        Ok(container) => container,
+        Err(error) if !request.force => return Err(error),
+        Err(_unknown) => {
+            shared.networks.find(network)?;
+            return Err(ApiError::not_found(format!(
+                "endpoint {} not found",
+                request.container
+            )));
         }
-        shared.networks.find(network)?;
-        return Err(ApiError::not_found(format!(
-            "endpoint {} not found",
-            request.container
-        )));
-    }
+    };
+    let (network, force) = (network.to_owned(), request.force);
+    ask(&container, |reply| Command::Disconnect {
+        network,
+        force,
+        reply,
+    })
+    .await
+}
+
+async fn ask(
+    container: &Container,
+    command: impl FnOnce(oneshot::Sender<ApiResult<()>>) -> Command,
+) -> ApiResult<()> {
+    let (reply, answer) = oneshot::channel();
+    send(container, command(reply))?;
+    let gone = || crate::error::no_such_container(container.id().as_str());
+    answer.await.unwrap_or_else(|_gone| Err(gone()))
+}
+
+/// Connects a running container to one more network; what it has afterwards.
+pub(crate) async fn connect_live(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    pid: u32,
+    live: &Live,
+    (network, settings): (&str, EndpointSettings),
+) -> ApiResult<Live> {
     let record = shared.networks.find(network)?;
-    Err(not_available(&record.name))
+    let (kept, subject, before) = (Arc::clone(shared), Arc::clone(fixed), live.clone());
+    let joined = blocking(move || {
+        let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
+        let end = join::join_one(&kept, &subject, &sandbox, record, settings, &before)?;
+        let mut after = before.clone();
+        after.resolves |= !end.names.is_empty();
+        let opened = if after.resolves && !before.resolves {
+            sandbox
+                .dns_sockets()
+                .map(Some)
+                .map_err(|error| join::failed(&error))
+        } else {
+            Ok(None)
+        };
+        let sockets = match opened {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                join::part_one(&kept, &subject, &end, Some(&sandbox));
+                return Err(error);
+            }
+        };
+        after.ends.push(end);
+        let written = write_down(&kept, &subject, &after);
+        if let (Err(_), Some(end)) = (&written, after.ends.last()) {
+            join::part_one(&kept, &subject, end, Some(&sandbox));
+        }
+        written.map(|zone| (after, zone, sockets))
+    });
+    let (after, zone, sockets) = joined.await?;
+    let told = shared
+        .names
+        .change(shared, fixed.id.as_str(), &after, zone, sockets);
+    told.await?;
+    if let Some(end) = after.ends.last() {
+        announce(shared, fixed, end.network.as_str(), "connect");
+    }
+    Ok(after)
+}
+
+/// Takes a running container off a network; what it has afterwards.
+pub(crate) async fn disconnect_live(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    pid: u32,
+    live: &Live,
+    network: &str,
+) -> ApiResult<Live> {
+    let record = shared.networks.find(network)?;
+    let Some(end) = live.on(&record.id).cloned() else {
+        return Err(ApiError::internal(format!(
+            "container {} is not connected to network {}",
+            fixed.id, record.name
+        )));
+    };
+    let (kept, subject, mut after, gone) = (
+        Arc::clone(shared),
+        Arc::clone(fixed),
+        live.clone(),
+        end.clone(),
+    );
+    let parted = blocking(move || {
+        let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
+        after.ends.retain(|end| end.id != gone.id);
+        join::part_one(&kept, &subject, &gone, Some(&sandbox));
+        join::move_default_routes(&kept, &sandbox, &gone, &mut after)?;
+        if !gone.ports.is_empty() {
+            after.release_claims();
+        }
+        let zone = write_down(&kept, &subject, &after)?;
+        Ok((after, zone))
+    });
+    let (after, zone) = parted.await?;
+    shared.names.forget(&end).await;
+    let told = shared
+        .names
+        .change(shared, fixed.id.as_str(), &after, zone, None);
+    told.await?;
+    announce(shared, fixed, end.network.as_str(), "disconnect");
+    Ok(after)
+}
+
+fn write_down(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<havre_dns::Zone> {
+    let texts = files::texts(shared, fixed, Some(live));
+    files::rewrite(shared, fixed, &texts)?;
+    live.write(&shared.places.bundle(&fixed.id))
+        .map_err(|error| {
+            crate::error::internal("failed to write the container's networks", &error)
+        })?;
+    Ok(texts.zone)
+}
+
+/// Everything that a container had of networks goes, after its end.
+pub(crate) async fn quit(shared: &Arc<Shared>, fixed: &Arc<Fixed>, live: &Arc<Live>) {
+    shared.names.leave(fixed.id.as_str(), live).await;
+    let (kept, subject, gone) = (Arc::clone(shared), Arc::clone(fixed), Arc::clone(live));
+    let parted = tokio::task::spawn_blocking(move || {
+        gone.release_claims();
+        join::part(&kept, &subject, &gone);
+    });
+    if let Err(error) = parted.await {
+        tracing::error!(container = %fixed.id, %error, "networks are left for the next start");
+    }
+    for end in &live.ends {
+        announce(shared, fixed, end.network.as_str(), "disconnect");
+    }
+}
+
+/// Publishes that a container came to a network or left it.
+pub(crate) fn announce(shared: &Shared, fixed: &Fixed, network: &str, action: &str) {
+    if let Ok(record) = shared.networks.find(network) {
+        shared.announce_network(&record, action, &[("container", fixed.id.as_str())]);
+    }
 }
 
 /// Who can reach which port of a container.
-pub(super) fn explain_ports(shared: &Arc<Shared>, container: &str) -> ApiResult<PortsExplained> {
-    shared.registry.find(container)?;
-    // No port is published anywhere yet.
-    Ok(PortsExplained::default())
-}
-
-fn not_available(network: &str) -> ApiError {
-    ApiError::not_implemented(format!(
-        "joining containers to network {network} is not available yet"
-    ))
+pub(super) async fn explain_ports(
+    shared: &Arc<Shared>,
+    container: &str,
+) -> ApiResult<PortsExplained> {
+    let container = shared.registry.find(container)?;
+    let view = container.now();
+    let Some(live) = view.state.live.clone() else {
+        return Ok(PortsExplained::default());
+    };
+    let kept = Arc::clone(shared);
+    blocking(move || super::explained::explain(&kept, &live)).await
 }

@@ -71,8 +71,8 @@ pub(super) async fn create(
 async fn undo(shared: &Arc<Shared>, record: Arc<Record>) {
     shared.announce_network(&record, "destroy", &[]);
     shared.networks.release_subnets(&record);
-    let plane = Arc::clone(&shared.networks.plane);
-    if let Err(error) = blocking(move || plane.remove_network(&record)).await {
+    let kept = Arc::clone(shared);
+    if let Err(error) = blocking(move || kept.networks.unmake(&record)).await {
         tracing::warn!(
             error = error.message,
             "a network that was not made is left for the next start"
@@ -138,8 +138,7 @@ fn set_up(networks: &Networks, mut wanted: Wanted) -> ApiResult<Arc<Record>> {
     record.labels = wanted.labels;
     record.ipam_driver = wanted.ipam_driver;
     record.ipam_options = wanted.ipam_options;
-    let made = check_conflicts(networks, &record, &driver)
-        .and_then(|()| networks.plane.add_network(&record));
+    let made = check_conflicts(networks, &record, &driver).and_then(|()| networks.make(&record));
     match made {
         Ok(()) => Ok(Arc::new(record)),
         Err(error) => {

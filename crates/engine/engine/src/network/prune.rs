@@ -43,8 +43,8 @@ async fn remove_record(shared: &Arc<Shared>, record: &Arc<Record>) -> ApiResult<
 /// Takes the interfaces and rules away, then the record: after a crash between the two they are made again.
 async fn take_down(shared: &Arc<Shared>, record: &Arc<Record>) -> ApiResult<()> {
     if !record.config_only {
-        let (plane, gone) = (Arc::clone(&shared.networks.plane), Arc::clone(record));
-        blocking(move || plane.remove_network(&gone)).await?;
+        let (kept, gone) = (Arc::clone(shared), Arc::clone(record));
+        blocking(move || kept.networks.unmake(&gone)).await?;
         // Docker says nothing about a configuration's end.
         shared.announce_network(record, "destroy", &[]);
     }

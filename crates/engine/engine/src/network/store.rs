@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_meta::{Batch, Meta};
+use havre_network::PlaneOptions;
 use havre_network::ipam::{AddressSpace, IpamError, PoolRequest, Pools, unique_local};
+use havre_network::ports::Ports;
 use havre_types::{Cidr, ContainerId, Digest, EndpointId, MacAddress, NetworkId};
 
 use super::defaults::{DefaultBridge, NetworkDefaults};
 use super::no_such_network;
-use super::plane::{DataPlane, RecordsOnly};
+use super::plane::Kernel;
 use super::record::{KIND, Record};
 use super::request::forbidden;
 use super::{addresses, default_bridge};
@@ -25,7 +27,11 @@ pub(crate) struct Networks {
     inner: Mutex<Inner>,
     /// Held while a network is made or removed: one after the other.
     pub(super) changing: tokio::sync::Mutex<()>,
-    pub(super) plane: Arc<dyn DataPlane>,
+    pub(super) kernel: Kernel,
+    /// Ports of the host that containers have.
+    pub(crate) ports: Ports,
+    /// Names are resolved on the default bridge, too.
+    default_dns: bool,
     /// Beginning of the names of this engine's interfaces.
     pub(super) prefix: String,
 }
@@ -59,6 +65,7 @@ pub(crate) fn open(
     meta: &Meta,
     defaults: &NetworkDefaults,
     instance: &str,
+    plane: Option<PlaneOptions>,
 ) -> Result<(Networks, Batch), OpenError> {
     let documents = meta
         .list(KIND)
@@ -91,7 +98,9 @@ pub(crate) fn open(
             space: AddressSpace::new(pools),
         }),
         changing: tokio::sync::Mutex::new(()),
-        plane: Arc::new(RecordsOnly),
+        kernel: Kernel::new(plane),
+        ports: Ports::new(),
+        default_dns: defaults.default_dns,
         prefix: interface_prefix(instance),
     };
     let (bridges, others): (Vec<Record>, Vec<Record>) = records
@@ -285,6 +294,11 @@ impl Networks {
         if let Err(error) = claimed {
             tracing::error!(network = record.name, %error, "the network's addresses are not its own");
         }
+    }
+
+    /// Whether names of containers are resolved on the default bridge.
+    pub(crate) fn resolves_on_bridge(&self) -> bool {
+        self.default_dns
     }
 
     /// The host's interface of a bridge network.

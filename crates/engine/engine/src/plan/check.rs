@@ -24,7 +24,13 @@ pub(crate) fn check(
     files::check_hostname("hostname", &config.hostname)?;
     files::check_hostname("domain name", &config.domainname)?;
     conflicts(config, host)?;
-    files::hosts(None, host.extra_hosts.as_deref().unwrap_or_default())?;
+    // What the gateway is, is known at the start.
+    let networks = files::HostsFile {
+        host_gateway: vec![std::net::Ipv4Addr::LOCALHOST.into()],
+        own: Vec::new(),
+    };
+    let extra = host.extra_hosts.as_deref().unwrap_or_default();
+    files::hosts(None, extra, &networks)?;
     if !config.stop_signal.is_empty() {
         signal::parse(&config.stop_signal)?;
     }
@@ -57,12 +63,6 @@ pub(crate) fn check(
     }
     let given = user_mounts(host)?;
     not_yet(config, host, &given)?;
-    if matches!(host.network_mode.as_str(), "" | "default") {
-        warnings.push(
-            "the bridge network is not available yet: the container runs with network \"none\""
-                .to_owned(),
-        );
-    }
     let volumes = image
         .config
         .volumes
@@ -163,9 +163,6 @@ fn not_yet(
     let mut volumes = config.volumes.iter().flatten().map(|(path, _)| path);
     if let Some(path) = volumes.find(|path| is_unmounted(path, given)) {
         return Err(mounts::anonymous(path));
-    }
-    if host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
-        return refuse("publishing ports");
     }
     if host.volumes_from.as_ref().is_some_and(|v| !v.is_empty()) {
         return refuse("--volumes-from");

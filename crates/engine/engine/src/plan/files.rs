@@ -10,8 +10,22 @@ use havre_api_traits::ApiError;
 const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
                      ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts`: the loopback block, or the host's own file on the host network, then `--add-host`.
-pub(crate) fn hosts(host_network: Option<&str>, extra: &[String]) -> Result<String, ApiError> {
+/// What networks add to `/etc/hosts`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostsFile {
+    /// What `host-gateway` stands for.
+    pub host_gateway: Vec<IpAddr>,
+    /// The container's own addresses, each with its names.
+    pub own: Vec<(IpAddr, String)>,
+}
+
+/// `/etc/hosts`: the loopback block, or the host's own file on the host network, then `--add-host`, then the container
+/// itself.
+pub(crate) fn hosts(
+    host_network: Option<&str>,
+    extra: &[String],
+    networks: &HostsFile,
+) -> Result<String, ApiError> {
     let mut text = host_network.unwrap_or(LOCAL).to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -22,9 +36,16 @@ pub(crate) fn hosts(host_network: Option<&str>, extra: &[String]) -> Result<Stri
             .filter(|(name, _)| is_one_word(name))
             .ok_or_else(|| ApiError::invalid(format!("bad format for add-host: {entry:?}")))?;
         if address == "host-gateway" {
-            return Err(ApiError::not_implemented(
-                "host-gateway in --add-host needs the bridge network, which is not available yet",
-            ));
+            if networks.host_gateway.is_empty() {
+                return Err(ApiError::internal(
+                    "unable to derive the IP value for host-gateway",
+                ));
+            }
+            for gateway in &networks.host_gateway {
+                // Writing to a String cannot fail.
+                writeln!(text, "{gateway}\t{name}").ok();
+            }
+            continue;
         }
         let bare = address
             .strip_prefix('[')
@@ -35,6 +56,9 @@ pub(crate) fn hosts(host_network: Option<&str>, extra: &[String]) -> Result<Stri
         })?;
         // Writing to a String cannot fail.
         writeln!(text, "{address}\t{name}").ok();
+    }
+    for (address, names) in &networks.own {
+        writeln!(text, "{address}\t{names}").ok();
     }
     Ok(text)
 }
@@ -123,7 +147,12 @@ mod tests {
 
     #[test]
     fn files_are_as_dockers() {
-        let text = hosts(None, &["db:10.0.0.1".to_owned(), "six:[::2]".to_owned()]).unwrap();
+        let text = hosts(
+            None,
+            &["db:10.0.0.1".to_owned(), "six:[::2]".to_owned()],
+            &HostsFile::default(),
+        )
+        .unwrap();
         insta::assert_snapshot!(text);
         assert_eq!(hostname("box"), "box\n");
     }
@@ -153,7 +182,10 @@ mod tests {
             "a:1.1.1.1\n",
             "a:x",
         ] {
-            assert!(hosts(None, &[hostile.to_owned()]).is_err(), "{hostile:?}");
+            assert!(
+                hosts(None, &[hostile.to_owned()], &HostsFile::default()).is_err(),
+                "{hostile:?}"
+            );
         }
         for hostile in ["x\nnameserver 6.6.6.6", "a b", ""] {
             let given = [hostile.to_owned()];

@@ -13,6 +13,8 @@ use super::HostFacts;
 pub(crate) enum Mode {
     Private,
     Host,
+    /// Made by the engine, and connected.
+    Sandbox(PathBuf),
     /// Another container's; its name as given, and the path once it is known.
     Container {
         name: String,
@@ -50,7 +52,7 @@ impl Joined {
 }
 
 impl Modes {
-    /// Reads the request. Networks other than `none` and `host` are refused here.
+    /// Reads the request.
     pub(crate) fn parse(host: &HostConfig) -> Result<Self, ApiError> {
         if !matches!(host.userns_mode.as_str(), "" | "host") {
             return Err(ApiError::not_implemented(format!(
@@ -93,23 +95,10 @@ fn network(mode: &str) -> Result<Mode, ApiError> {
                 "invalid network mode: invalid container format container:<name|id>",
             )),
             Some(name) => container("network", other, name),
-            None => Err(no_network(other)),
+            // The engine connects it, and gives its path.
+            None => Ok(Mode::Private),
         },
     }
-}
-
-/// Why a container cannot join a network: none was made by a user yet, and `bridge` does not exist yet.
-pub(crate) fn no_network(name: &str) -> ApiError {
-    if name == "bridge" {
-        return ApiError::not_implemented(
-            "network \"bridge\" is not available yet: use \"none\" or \"host\"",
-        );
-    }
-    // Docker says so at the start. Here it is refused at create, where clients take "not found" for a
-    // missing image and would pull it.
-    ApiError::invalid(format!(
-        "failed to set up container networking: network {name} not found"
-    ))
 }
 
 fn shared(what: &str, mode: &str, private: &[&str]) -> Result<Mode, ApiError> {
@@ -178,6 +167,7 @@ fn one(kind: LinuxNamespaceType, mode: &Mode) -> Result<Option<LinuxNamespace>, 
     let builder = match mode {
         Mode::Host => return Ok(None),
         Mode::Private => builder,
+        Mode::Sandbox(path) => builder.path(path.clone()),
         Mode::Container {
             path: Some(path), ..
         } => builder.path(path.clone()),

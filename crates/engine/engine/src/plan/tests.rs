@@ -175,22 +175,6 @@ fn what_is_not_there_yet_is_named() {
     let base = HostConfig::default;
     let refused: Vec<String> = [
         HostConfig {
-            network_mode: "bridge".to_owned(),
-            ..base()
-        },
-        HostConfig {
-            network_mode: "mine".to_owned(),
-            ..base()
-        },
-        HostConfig {
-            publish_all_ports: true,
-            ..base()
-        },
-        HostConfig {
-            port_bindings: Some([("80/tcp".to_owned(), None)].into()),
-            ..base()
-        },
-        HostConfig {
             binds: strings(&["vol:/x"]),
             ..base()
         },

@@ -62,6 +62,7 @@ impl Fixture {
             runtimes: havre_engine::Runtimes::default(),
             log: LogDefaults::default(),
             network: havre_engine::NetworkDefaults::default(),
+            net_companion: PathBuf::from("/nowhere/havre-net"),
         };
         let fixture = Self::open(config, directory).await;
         fixture.import().await;

@@ -9,11 +9,12 @@ use havre_api_traits::{ApiError, ApiResult, ContainerList};
 use havre_engine_types::{Filters, StringMap};
 use havre_types::Timestamp;
 
-use super::super::inspect::{mount_points, networks};
+use super::super::inspect::mount_points;
 use super::super::record::Fixed;
 use super::super::registry::{Container, View};
 use super::super::status::health;
 use crate::engine::Shared;
+use crate::network::{self, Live};
 use crate::pattern::Pattern;
 
 const NAMES: [&str; 15] = [
@@ -46,6 +47,7 @@ const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 /// A request for a list, with everything that its filters name looked up.
 pub(super) struct Selection<'a> {
+    shared: &'a Shared,
     filters: &'a Filters,
     ancestors: Vec<String>,
     before: Option<Timestamp>,
@@ -62,7 +64,7 @@ pub(super) struct Selection<'a> {
 impl<'a> Selection<'a> {
     /// Reads and checks the filters.
     pub(super) fn new(
-        shared: &Shared,
+        shared: &'a Shared,
         all: &[(Arc<Container>, Arc<View>)],
         query: &'a ContainerList,
     ) -> ApiResult<Self> {
@@ -97,8 +99,9 @@ impl<'a> Selection<'a> {
                 prefixes.filter_map(|prefix| only(all, prefix)).collect()
             }),
             only_running: !query.all && query.limit <= 0 && !set("status"),
-            // Neither clusters nor published ports exist here.
-            never: tasks || set("publish") || set("expose"),
+            shared,
+            // There are no clusters here.
+            never: tasks,
         })
     }
 
@@ -123,7 +126,8 @@ impl<'a> Selection<'a> {
             && filters.labels("label", labels)
             && (!filters.contains("ancestor") || self.ancestors.contains(&fixed.image.to_string()))
             && filters.exact("health", health(state))
-            && self.has_network(fixed)
+            && self.has_network(fixed, state.live.as_deref())
+            && self.has_ports(fixed, state.live.as_deref())
             && self.has_volume(fixed)
             && self.before.is_none_or(|moment| fixed.created < moment)
             && self.since.is_none_or(|moment| fixed.created > moment)
@@ -139,16 +143,42 @@ impl<'a> Selection<'a> {
             .any(|wanted| wanted.matches(name) || wanted.matches(&slashed))
     }
 
-    fn has_network(&self, fixed: &Fixed) -> bool {
+    fn has_network(&self, fixed: &Fixed, live: Option<&Live>) -> bool {
         if !self.filters.contains("network") {
             return true;
         }
-        let networks = networks(fixed);
+        let networks = network::endpoints(self.shared, fixed, live);
         self.filters.values("network").any(|wanted| {
             networks.contains_key(wanted)
                 || networks
                     .values()
                     .any(|network| network.network_id.starts_with(wanted))
+        })
+    }
+
+    /// `publish` is about the container's port that something of the host leads to, `expose` about any that it names.
+    fn has_ports(&self, fixed: &Fixed, live: Option<&Live>) -> bool {
+        let published = network::shown_ports(live);
+        let exposed = fixed.config.exposed_ports.iter().flatten();
+        let exposed: Vec<&str> = exposed.map(|(key, _)| key.as_str()).collect();
+        let all = |name: &str, has: &dyn Fn(u16, &str) -> bool| {
+            let mut wanted = self.filters.values(name).peekable();
+            wanted.peek().is_none()
+                || wanted.any(|text| {
+                    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    let bounds = first.parse().ok().zip(last.parse().ok());
+                    bounds.is_some_and(|(first, last): (u16, u16)| {
+                        (first..=last).any(|port| has(port, protocol))
+                    })
+                })
+        };
+        all("publish", &|number, protocol| {
+            published.iter().any(|port| {
+                port.public_port != 0 && port.private_port == number && port.kind == protocol
+            })
+        }) && all("expose", &|number, protocol| {
+            exposed.contains(&format!("{number}/{protocol}").as_str())
         })
     }
 

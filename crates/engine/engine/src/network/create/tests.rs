@@ -11,7 +11,7 @@ fn networks() -> (Networks, tempfile::TempDir) {
         bip: "10.250.0.1/16".parse().ok(),
         ..NetworkDefaults::default()
     };
-    let (networks, _batch) = open(&meta, &defaults, "test").unwrap();
+    let (networks, _batch) = open(&meta, &defaults, "test", None).unwrap();
     (networks, directory)
 }
 

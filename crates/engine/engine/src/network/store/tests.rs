@@ -19,7 +19,8 @@ impl Rig {
     /// Opens the networks as a start of the engine does.
     async fn open(&self, defaults: &NetworkDefaults) -> Result<(Networks, Meta), String> {
         let meta = Meta::open(&self.directory.path().join("meta.db")).unwrap();
-        let (networks, batch) = open(&meta, defaults, "test").map_err(|error| error.to_string())?;
+        let (networks, batch) =
+            open(&meta, defaults, "test", None).map_err(|error| error.to_string())?;
         meta.write(batch).await.unwrap();
         Ok((networks, meta))
     }

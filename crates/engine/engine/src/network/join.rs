@@ -1,0 +1,441 @@
+//! A container joins its networks before it starts, and parts with them after its end. All of it blocks; all of it is taken
+//! back when a step fails.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_engine_types::EndpointSettings;
+use havre_network::{EndpointSpec, NetworkError, Plane, Rate, Sandbox};
+use havre_types::{Classify as _, EndpointId, ErrorKind};
+
+use super::live::{End, Live, Published};
+use super::membership::Addresses;
+use super::record::Record;
+use super::store::Member;
+use super::wanted::{self, Wishes};
+use super::{is_predefined, ports};
+use crate::container::Fixed;
+use crate::engine::Shared;
+
+/// A namespace that is connected, and what was taken for it.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub sandbox: Sandbox,
+    pub live: Live,
+    /// Sockets of the companion in it, when names are resolved.
+    pub dns: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// One network on the way in.
+struct Place {
+    record: Arc<Record>,
+    settings: EndpointSettings,
+    /// The default routes lead by it.
+    route: (bool, bool),
+}
+
+/// Connects a new namespace to everything that a container wants; None when it needs none of the engine.
+pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
+    let wishes = wanted::of(fixed);
+    let places = places(shared, fixed, &wishes)?;
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let plane = shared.networks.plane()?;
+    let sandbox = plane.sandbox().map_err(|error| failed(&error))?;
+    let mut live = Live::default();
+    match fill(shared, fixed, &plane, &sandbox, places, &mut live) {
+        Ok(dns) => Ok(Some(Joined { sandbox, live, dns })),
+        Err(error) => {
+            part(shared, fixed, &live);
+            Err(error)
+        }
+    }
+}
+
+fn fill(
+    shared: &Shared,
+    fixed: &Fixed,
+    plane: &Plane,
+    sandbox: &Sandbox,
+    places: Vec<Place>,
+    live: &mut Live,
+) -> ApiResult<Option<(OwnedFd, OwnedFd)>> {
+    let (wanted, exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
+    live.exposed = exposed;
+    let mut claims = Vec::new();
+    for place in places {
+        let leads_out = place.route.0 || place.route.1;
+        let end = Joining {
+            shared,
+            fixed,
+            plane,
+            sandbox,
+            place: &place,
+        };
+        let (end, taken) = end.add(if leads_out { &wanted } else { &[] })?;
+        claims.extend(taken);
+        live.ends.push(end);
+    }
+    live.claims = Arc::new(Mutex::new(claims));
+    live.resolves = live.ends.iter().any(|end| !end.names.is_empty());
+    if !live.resolves {
+        return Ok(None);
+    }
+    sandbox
+        .dns_sockets()
+        .map(Some)
+        .map_err(|error| failed(&error))
+}
+
+/// The networks with interfaces, the one of the network mode first; each told whether the default routes lead by it.
+fn places(shared: &Shared, fixed: &Fixed, wishes: &Wishes) -> ApiResult<Vec<Place>> {
+    let mode = fixed.host_config.network_mode.as_str();
+    let mut places = Vec::new();
+    for (name, settings) in wishes {
+        let record = shared.networks.find(name).map_err(|error| {
+            ApiError::new(
+                error.kind,
+                format!("failed to set up container networking: {}", error.message),
+            )
+        });
+        let record = match record {
+            Ok(record) => record,
+            // The administrator wants no default bridge: its containers have no network.
+            Err(_) if name == "bridge" => continue,
+            Err(error) => return Err(error),
+        };
+        if matches!(record.driver.as_str(), "host" | "null") {
+            continue;
+        }
+        if record.config_only {
+            return Err(ApiError::new(
+                ErrorKind::Forbidden,
+                format!("cannot attach to configuration network: {}", record.name),
+            ));
+        }
+        wanted::check(Some(&record), name, settings)?;
+        places.push(Place {
+            record,
+            settings: settings.clone(),
+            route: (false, false),
+        });
+    }
+    let first =
+        |place: &Place| place.record.name == mode || place.record.id.as_str().starts_with(mode);
+    places.sort_by_key(|place| !first(place));
+    let chosen = [false, true].map(|v6| gateway(&places, v6));
+    for (number, place) in places.iter_mut().enumerate() {
+        place.route = (chosen[0] == Some(number), chosen[1] == Some(number));
+    }
+    Ok(places)
+}
+
+/// Which network the default route of a family leads by: the highest priority, then the first name.
+/// <https://github.com/moby/moby/blob/master/daemon/libnetwork/sandbox.go> (`Less`)
+fn gateway(places: &[Place], v6: bool) -> Option<usize> {
+    let leads_out = |record: &Record| {
+        !record.internal
+            && record
+                .of_family(v6)
+                .any(|subnet| subnet.default_gateway().is_some())
+    };
+    let candidates = places.iter().enumerate();
+    let candidates = candidates.filter(|(_, place)| leads_out(&place.record));
+    let rank = |place: &Place| {
+        (
+            Reverse(place.settings.gw_priority),
+            place.record.name.clone(),
+        )
+    };
+    candidates
+        .min_by_key(|(_, place)| rank(place))
+        .map(|(number, _)| number)
+}
+
+/// Connects a namespace to one more network: for a container that runs.
+pub(crate) fn join_one(
+    shared: &Shared,
+    fixed: &Fixed,
+    sandbox: &Sandbox,
+    record: Arc<Record>,
+    settings: EndpointSettings,
+    live: &Live,
+) -> ApiResult<End> {
+    wanted::check(Some(&record), &record.name, &settings)?;
+    let free = |v6: bool| {
+        let taken = live.ends.iter().any(|end| {
+            if v6 {
+                end.default_route.1
+            } else {
+                end.default_route.0
+            }
+        });
+        let leads = record
+            .of_family(v6)
+            .any(|subnet| subnet.default_gateway().is_some());
+        !taken && !record.internal && leads
+    };
+    let place = Place {
+        route: (free(false), free(true)),
+        record,
+        settings,
+    };
+    let plane = shared.networks.plane()?;
+    let joining = Joining {
+        shared,
+        fixed,
+        plane: &plane,
+        sandbox,
+        place: &place,
+    };
+    joining.add(&[]).map(|(end, _no_claims)| end)
+}
+
+struct Joining<'a> {
+    shared: &'a Shared,
+    fixed: &'a Fixed,
+    plane: &'a Plane,
+    sandbox: &'a Sandbox,
+    place: &'a Place,
+}
+
+impl Joining<'_> {
+    /// Addresses, ports, interface, membership; nothing of it stays when one fails.
+    fn add(&self, publish: &[ports::Wanted]) -> ApiResult<(End, Vec<havre_network::ports::Claim>)> {
+        let networks = &self.shared.networks;
+        let record = &self.place.record;
+        let addresses = networks.take(record, wanted::addresses(&self.place.settings))?;
+        let added = self.add_at(addresses, publish);
+        if added.is_err() {
+            networks.give_back(record, &addresses);
+        }
+        added
+    }
+
+    fn add_at(
+        &self,
+        addresses: Addresses,
+        publish: &[ports::Wanted],
+    ) -> ApiResult<(End, Vec<havre_network::ports::Claim>)> {
+        let Place {
+            record,
+            settings,
+            route,
+        } = self.place;
+        let networks = &self.shared.networks;
+        let own = (
+            addresses.ipv4.map(|cidr| cidr.address()),
+            addresses.ipv6.map(|cidr| cidr.address()),
+        );
+        let default = networks.host_binding(record);
+        let (claims, published) = ports::claim(&networks.ports, publish, own, default)?;
+        let id = new_endpoint_id()?;
+        let limits = &self.fixed.host_config;
+        let rate = rate_of(limits);
+        let spec = EndpointSpec {
+            network: record.id.to_string(),
+            id: id.to_string(),
+            mac: wanted::mac(settings)?,
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            link_local: wanted::link_local(settings),
+            interface: wanted::interface(settings),
+            default_route: *route,
+            sysctls: wanted::sysctls(settings),
+            publications: published.iter().filter_map(Published::plan).collect(),
+            rate,
+        };
+        let attached = self
+            .plane
+            .attach(self.sandbox, &spec)
+            .map_err(|error| failed(&error))?;
+        let gateway = |v6: bool| {
+            let subnet = record.of_family(v6).find(|subnet| {
+                let address = if v6 { own.1 } else { own.0 };
+                address.is_some_and(|address| subnet.cidr.contains(address))
+            });
+            subnet
+                .and_then(super::record::Subnet::default_gateway)
+                .filter(|_| !record.internal)
+        };
+        let resolved = !is_predefined(&record.name) || networks.resolves_on_bridge();
+        let end = End {
+            network: record.id.clone(),
+            name: record.name.clone(),
+            id: id.clone(),
+            mac: Some(attached.mac),
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            gateway_ipv4: gateway(false),
+            gateway_ipv6: gateway(true),
+            interface: attached.interface,
+            default_route: *route,
+            ports: published,
+            names: if resolved {
+                wanted::names(self.fixed, settings)
+            } else {
+                Vec::new()
+            },
+            receive: rate.and_then(|rate| rate.receive),
+            send: rate.and_then(|rate| rate.send),
+        };
+        if let Err(error) = networks.join(&record.id, id, member(self.fixed, &end)) {
+            // Removed in this moment.
+            drop(self.plane.detach(Some(self.sandbox), &spec.id));
+            return Err(error);
+        }
+        Ok((end, claims))
+    }
+}
+
+/// A bound of the container's bandwidth, the same for each of its interfaces.
+pub(crate) fn rate_of(_host: &havre_engine_types::HostConfig) -> Option<Rate> {
+    None
+}
+
+pub(crate) fn member(fixed: &Fixed, end: &End) -> Member {
+    Member {
+        container: fixed.id.clone(),
+        name: fixed.name.clone(),
+        mac: end.mac,
+        ipv4: end.ipv4,
+        ipv6: end.ipv6,
+    }
+}
+
+/// Takes everything back that a container had. What cannot be taken back is told and left for the next start.
+pub(crate) fn part(shared: &Shared, fixed: &Fixed, live: &Live) {
+    for end in &live.ends {
+        part_one(shared, fixed, end, None);
+    }
+}
+
+/// Takes back one end. The namespace is given when it stays.
+pub(crate) fn part_one(shared: &Shared, fixed: &Fixed, end: &End, sandbox: Option<&Sandbox>) {
+    let networks = &shared.networks;
+    let detached = networks.plane().and_then(|plane| {
+        plane
+            .detach(sandbox, end.id.as_str())
+            .map_err(|error| failed(&error))
+    });
+    if let Err(error) = detached {
+        // Its addresses stay taken, because something may still have them.
+        tracing::warn!(container = %fixed.id, network = end.name, error = %error.message, "an end is left for the next start");
+        return;
+    }
+    networks.leave(&end.network, &end.id);
+    if let Some(entry) = networks.get(&end.network) {
+        networks.give_back(&entry.record, &end.addresses());
+    }
+}
+
+/// Lets the default routes that led by an end lead by another, if there is one that leads out.
+pub(crate) fn move_default_routes(
+    shared: &Shared,
+    sandbox: &Sandbox,
+    gone: &End,
+    after: &mut Live,
+) -> ApiResult<()> {
+    let plane = shared.networks.plane()?;
+    for v6 in [false, true] {
+        let (lost, now) = if v6 {
+            (
+                gone.default_route.1,
+                after.ends.iter().position(|end| end.gateway_ipv6.is_some()),
+            )
+        } else {
+            (
+                gone.default_route.0,
+                after.ends.iter().position(|end| end.gateway_ipv4.is_some()),
+            )
+        };
+        let Some(end) = now.filter(|_| lost).and_then(|at| after.ends.get_mut(at)) else {
+            continue;
+        };
+        if v6 {
+            end.default_route.1 = true;
+        } else {
+            end.default_route.0 = true;
+        }
+        plane
+            .set_default_route(sandbox, end.id.as_str(), end.default_route)
+            .map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}
+
+/// Takes up what a former engine had made: addresses, membership, ports of the host.
+pub(crate) fn adopt(shared: &Shared, fixed: &Fixed, live: &mut Live) {
+    let networks = &shared.networks;
+    live.ends.retain(|end| {
+        let Some(entry) = networks.get(&end.network) else {
+            tracing::error!(container = %fixed.id, network = end.name, "the network of a running container is gone");
+            return false;
+        };
+        let wanted = (end.ipv4.map(|cidr| cidr.address()), end.ipv6.map(|cidr| cidr.address()));
+        let taken = networks.take(&entry.record, wanted);
+        if let Err(error) = taken {
+            tracing::error!(container = %fixed.id, network = end.name, error = %error.message, "an address has two owners");
+        }
+        networks.join(&end.network, end.id.clone(), member(fixed, end)).is_ok()
+    });
+    let mut claims = Vec::new();
+    for end in &live.ends {
+        let own: (Option<IpAddr>, Option<IpAddr>) = (
+            end.ipv4.map(|cidr| cidr.address()),
+            end.ipv6.map(|cidr| cidr.address()),
+        );
+        let wanted: Vec<ports::Wanted> = end
+            .ports
+            .iter()
+            .filter_map(|port| {
+                Some(ports::Wanted {
+                    protocol: super::live::protocol(&port.protocol)?,
+                    container_port: port.container_port,
+                    host: Some(port.host),
+                    host_ports: Some(port.host_port..=port.host_port),
+                })
+            })
+            .collect();
+        for want in wanted {
+            // The companion relays these, and kept their sockets.
+            let relayed = want.host.is_some_and(|host| host.is_ipv6());
+            match ports::claim(&networks.ports, &[want], own, IpAddr::from([0, 0, 0, 0])) {
+                Ok((taken, _same)) => claims.extend(taken),
+                Err(error) if relayed => {
+                    tracing::debug!(container = %fixed.id, error = %error.message, "a relayed port");
+                }
+                // The rules lead there all the same; only the other program's own answers are lost to it.
+                Err(error) => {
+                    tracing::warn!(container = %fixed.id, error = %error.message, "a published port was taken while the engine was away");
+                }
+            }
+        }
+    }
+    live.claims = Arc::new(Mutex::new(claims));
+}
+
+fn new_endpoint_id() -> ApiResult<EndpointId> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| crate::error::internal("failed to make an id", &error))?;
+    Ok(EndpointId::from_bytes(bytes))
+}
+
+pub(crate) fn failed(error: &NetworkError) -> ApiError {
+    let mut text = format!("failed to set up container networking: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    let kind = match error.kind() {
+        ErrorKind::NotFound => ErrorKind::Internal,
+        kind => kind,
+    };
+    ApiError::new(kind, text)
+}

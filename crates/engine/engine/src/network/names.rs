@@ -1,0 +1,354 @@
+//! Names on networks: what the companion process answers for every container. It outlives the engine, and the engine
+//! outlives it: whoever comes back tells or is told everything again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use havre_api_traits::{ApiError, ApiResult};
+use havre_dns::{Companion, CompanionError, Endpoint, Membership, Network, State, Transport, Zone};
+use havre_network::Sandbox;
+
+use super::live::{End, Live};
+use crate::engine::Shared;
+
+/// The engine's side of the companion.
+#[derive(Debug)]
+pub(crate) struct Names {
+    program: PathBuf,
+    exec_root: PathBuf,
+    /// What the companion should know at this moment.
+    wanted: Mutex<State>,
+    companion: tokio::sync::Mutex<Option<Arc<Companion>>>,
+}
+
+/// A socket of the host whose connections the companion passes on.
+struct Relay {
+    id: String,
+    transport: Transport,
+    listener: SocketAddr,
+    target: SocketAddr,
+}
+
+impl Names {
+    pub(crate) fn new(program: PathBuf, exec_root: PathBuf) -> Self {
+        Self {
+            program,
+            exec_root,
+            wanted: Mutex::default(),
+            companion: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, State> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a container has, without telling anybody: at the start of an engine.
+    pub(crate) fn adopt(&self, id: &str, live: &Live, zone: Zone) {
+        let mut wanted = self.wanted();
+        note(&mut wanted, live);
+        if live.resolves {
+            wanted.containers.insert(id.to_owned(), zone);
+        }
+    }
+
+    /// Whether anything is to be told at all.
+    pub(crate) fn is_used(&self) -> bool {
+        let wanted = self.wanted();
+        !wanted.containers.is_empty() || !wanted.relays.is_empty()
+    }
+
+    /// From now on the container's queries are answered, and others find it.
+    pub(crate) async fn enter(
+        &self,
+        shared: &Arc<Shared>,
+        id: &str,
+        live: &Live,
+        zone: Zone,
+        sockets: Option<(OwnedFd, OwnedFd)>,
+    ) -> ApiResult<()> {
+        let relays = relays(live);
+        if !live.resolves && relays.is_empty() {
+            return Ok(());
+        }
+        let companion = self.companion(shared).await?;
+        self.adopt(id, live, zone.clone());
+        for end in live.ends.iter().filter(|end| !end.names.is_empty()) {
+            let network = end.network.as_str();
+            self.tell_network(&companion, network, &end.name).await?;
+            let told = companion
+                .endpoint(network, end.id.as_str(), &endpoint(end))
+                .await;
+            told.map_err(|error| refused(&error))?;
+        }
+        if let Some((udp, tcp)) = sockets {
+            let served = companion.serve(id, &zone, udp, tcp).await;
+            served.map_err(|error| refused(&error))?;
+        }
+        for relay in relays {
+            start_relay(&companion, live, &relay).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_network(&self, companion: &Companion, id: &str, name: &str) -> ApiResult<()> {
+        let known = {
+            let wanted = self.wanted();
+            wanted
+                .networks
+                .get(id)
+                .is_some_and(|network| network.endpoints.len() > 1)
+        };
+        if known {
+            return Ok(());
+        }
+        let network = Network {
+            name: name.to_owned(),
+            endpoints: BTreeMap::new(),
+        };
+        companion
+            .network(id, &network)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    /// A container that runs is on one network more or less.
+    pub(crate) async fn change(
+        &self,
+        shared: &Arc<Shared>,
+        id: &str,
+        live: &Live,
+        zone: Zone,
+        sockets: Option<(OwnedFd, OwnedFd)>,
+    ) -> ApiResult<()> {
+        if sockets.is_none() && self.wanted().containers.contains_key(id) {
+            let companion = self.companion(shared).await?;
+            let told = companion.update(id, &zone).await;
+            told.map_err(|error| refused(&error))?;
+        }
+        self.enter(shared, id, live, zone, sockets).await
+    }
+
+    /// Nobody finds the container any more, and its sockets are closed.
+    pub(crate) async fn leave(&self, id: &str, live: &Live) {
+        let relays = relays(live);
+        if !live.resolves && relays.is_empty() {
+            return;
+        }
+        for end in &live.ends {
+            self.forget(end).await;
+        }
+        {
+            let mut wanted = self.wanted();
+            wanted.containers.remove(id);
+            for relay in &relays {
+                wanted.relays.remove(&relay.id);
+            }
+        }
+        let Some(companion) = self.companion.lock().await.clone() else {
+            return;
+        };
+        for relay in &relays {
+            quiet(companion.stop_relay(&relay.id).await);
+        }
+        quiet(companion.stop(id).await);
+    }
+
+    /// Nobody finds this end any more.
+    pub(crate) async fn forget(&self, end: &End) {
+        let network = end.network.as_str();
+        let empty = {
+            let mut wanted = self.wanted();
+            let Some(known) = wanted.networks.get_mut(network) else {
+                return;
+            };
+            known.endpoints.remove(end.id.as_str());
+            let empty = known.endpoints.is_empty();
+            if empty {
+                wanted.networks.remove(network);
+            }
+            empty
+        };
+        let Some(companion) = self.companion.lock().await.clone() else {
+            return;
+        };
+        quiet(companion.remove_endpoint(network, end.id.as_str()).await);
+        if empty {
+            quiet(companion.remove_network(network).await);
+        }
+    }
+
+    /// The companion, found or started; one that is new to us is told everything first.
+    async fn companion(&self, shared: &Arc<Shared>) -> ApiResult<Arc<Companion>> {
+        let mut held = self.companion.lock().await;
+        if let Some(companion) = &*held {
+            return Ok(Arc::clone(companion));
+        }
+        let started = Companion::connect_or_start(&self.exec_root, &self.program).await;
+        let companion = Arc::new(started.map_err(|error| refused(&error))?);
+        self.tell_everything(shared, &companion).await?;
+        *held = Some(Arc::clone(&companion));
+        drop(held);
+        watch(shared, &companion);
+        Ok(companion)
+    }
+
+    /// Connects again, or starts a new one, when there is something to answer for.
+    pub(crate) async fn recover(&self, shared: &Arc<Shared>) {
+        if self.is_used()
+            && let Err(error) = self.companion(shared).await
+        {
+            tracing::error!(error = %error.message, "names of containers are not resolved");
+        }
+    }
+
+    async fn tell_everything(&self, shared: &Arc<Shared>, companion: &Companion) -> ApiResult<()> {
+        let state = self.wanted().clone();
+        let missing = companion
+            .sync(&state)
+            .await
+            .map_err(|error| refused(&error))?;
+        for id in missing.containers {
+            let Some(zone) = state.containers.get(&id) else {
+                continue;
+            };
+            if let Err(error) = serve_again(shared, companion, &id, zone).await {
+                tracing::error!(container = id, error = %error.message, "its names are not resolved");
+            }
+        }
+        for container in shared.registry.all() {
+            let Some(live) = container.now().state.live.clone() else {
+                continue;
+            };
+            for relay in relays(&live) {
+                if missing.relays.contains(&relay.id) {
+                    start_relay(companion, &live, &relay).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens new sockets in a running container.
+async fn serve_again(
+    shared: &Shared,
+    companion: &Companion,
+    id: &str,
+    zone: &Zone,
+) -> ApiResult<()> {
+    let pid = shared.registry.find(id)?.now().state.pid;
+    let opened = crate::images::blocking(move || {
+        let sandbox = Sandbox::of_process(pid).map_err(|error| super::join::failed(&error))?;
+        sandbox
+            .dns_sockets()
+            .map_err(|error| super::join::failed(&error))
+    });
+    let (udp, tcp) = opened.await?;
+    companion
+        .serve(id, zone, udp, tcp)
+        .await
+        .map_err(|error| refused(&error))
+}
+
+/// Replaces a companion that ends.
+fn watch(shared: &Arc<Shared>, companion: &Arc<Companion>) {
+    let (weak, companion): (Weak<Shared>, _) = (Arc::downgrade(shared), Arc::clone(companion));
+    let stopping = shared.stopping.clone();
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            () = companion.gone() => {}
+            () = stopping.cancelled() => return,
+        }
+        let Some(shared) = weak.upgrade() else { return };
+        tracing::warn!("the network companion ended: another one takes over");
+        *shared.names.companion.lock().await = None;
+        shared.names.recover(&shared).await;
+    });
+}
+
+/// What the networks of a container say of it.
+fn note(wanted: &mut State, live: &Live) {
+    for end in live.ends.iter().filter(|end| !end.names.is_empty()) {
+        let network = wanted.networks.entry(end.network.to_string()).or_default();
+        network.name.clone_from(&end.name);
+        network.endpoints.insert(end.id.to_string(), endpoint(end));
+    }
+    for relay in relays(live) {
+        wanted.relays.insert(relay.id, relay.target);
+    }
+}
+
+fn endpoint(end: &End) -> Endpoint {
+    Endpoint {
+        names: end.names.clone(),
+        addresses: end.all_addresses(),
+    }
+}
+
+/// The networks whose names a container may resolve, the one of its default route first.
+pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
+    let mut ends: Vec<&End> = live
+        .ends
+        .iter()
+        .filter(|end| !end.names.is_empty())
+        .collect();
+    ends.sort_by_key(|end| !(end.default_route.0 || end.default_route.1));
+    ends.iter()
+        .map(|end| Membership::of(end.network.as_str()))
+        .collect()
+}
+
+/// Published ports that translation does not serve: IPv6's loopback address, and IPv6 to a container without it.
+fn relays(live: &Live) -> Vec<Relay> {
+    let mut relays = Vec::new();
+    for end in &live.ends {
+        let target = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address);
+        for port in end.ports.iter().filter(|port| port.host.is_ipv6()) {
+            let transport = match port.protocol.as_str() {
+                "tcp" => Transport::Tcp,
+                "udp" => Transport::Udp,
+                _ => continue,
+            };
+            let Some(target) = target else { continue };
+            relays.push(Relay {
+                id: format!("{}/{}/{}", end.id, port.host_port, port.protocol),
+                transport,
+                listener: SocketAddr::new(port.host, port.host_port),
+                target: SocketAddr::new(target, port.container_port),
+            });
+        }
+    }
+    relays
+}
+
+async fn start_relay(companion: &Companion, live: &Live, relay: &Relay) -> ApiResult<()> {
+    let found = live
+        .claims()
+        .iter()
+        .find_map(|claim| claim.listener(relay.listener).transpose());
+    let Some(listener) = found else {
+        return Ok(());
+    };
+    let listener = listener
+        .map_err(|error| crate::error::internal("failed to listen at a published port", &error))?;
+    let started = match relay.transport {
+        Transport::Tcp => companion.relay(&relay.id, listener, relay.target).await,
+        Transport::Udp => companion.relay_udp(&relay.id, listener, relay.target).await,
+    };
+    started.map_err(|error| refused(&error))
+}
+
+fn quiet(outcome: Result<(), CompanionError>) {
+    if let Err(error) = outcome {
+        // A companion that is gone is told everything by the next one's start.
+        tracing::debug!(%error, "the companion was not told");
+    }
+}
+
+fn refused(error: &CompanionError) -> ApiError {
+    crate::error::internal("failed to set up the container's names", error)
+}
