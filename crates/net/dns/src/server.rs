@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use havre_sys::datagrams::Datagrams;
 use rustix::fs::{AtFlags, fstat, unlinkat};
 use rustix::net::{SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
@@ -152,7 +153,9 @@ struct Shared {
     retired: RefCell<Vec<Rc<relay::Relay>>>,
     /// The servers of the host's resolv.conf.
     upstreams: RefCell<Vec<SocketAddr>>,
-    scratch: RefCell<Scratch>,
+    batch: RefCell<Datagrams>,
+    /// For what other name servers say.
+    scratch: RefCell<Vec<u8>>,
     ledger: forward::Ledger,
     turn: Cell<usize>,
     engines: Cell<usize>,
@@ -164,13 +167,6 @@ struct Shared {
     home: OwnedFd,
 }
 
-/// Buffers for work that is done without waiting.
-#[derive(Debug)]
-struct Scratch {
-    input: Vec<u8>,
-    output: Vec<u8>,
-}
-
 impl Shared {
     fn new(home: OwnedFd) -> Self {
         Self {
@@ -179,10 +175,8 @@ impl Shared {
             relays: RefCell::default(),
             retired: RefCell::default(),
             upstreams: RefCell::default(),
-            scratch: RefCell::new(Scratch {
-                input: vec![0; u16::MAX.into()],
-                output: Vec::with_capacity(4096),
-            }),
+            batch: RefCell::default(),
+            scratch: RefCell::new(vec![0; u16::MAX.into()]),
             ledger: forward::Ledger::default(),
             turn: Cell::new(0),
             engines: Cell::new(0),

@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod bpf;
+pub mod datagrams;
 pub mod fd;
 pub mod fsroot;
 pub mod keyring;

@@ -127,3 +127,43 @@ fn the_stub_of_resolved_leads_to_its_servers() {
     );
     assert_eq!(source("nameserver 127.0.0.54\n"), HOST_FILE);
 }
+
+/// What dockerd 28.5.2 wrote for `--dns 9.9.9.9 --dns-search a.b --dns-option ndots:3`, for `--dns-search .`, and for the
+/// host's network.
+#[test]
+fn files_are_those_of_dockerd() {
+    let host = "nameserver 10.255.255.53\n";
+    let all = Overrides {
+        name_servers: addresses(&["9.9.9.9"]),
+        search: vec!["a.b".to_owned()],
+        options: vec!["ndots:3".to_owned()],
+    };
+    let bridge = Purpose::Bridge { ipv6: false };
+    assert_eq!(
+        text(host, &all, Purpose::Embedded),
+        "nameserver 127.0.0.11\nsearch a.b\noptions ndots:3\n\n\
+         # Based on host file: '/etc/resolv.conf' (internal resolver)\n# ExtServers: [9.9.9.9]\n\
+         # Overrides: [nameservers search options]\n# Option ndots from: override\n"
+    );
+    assert_eq!(
+        text(host, &all, bridge),
+        "nameserver 9.9.9.9\nsearch a.b\noptions ndots:3\n\n\
+         # Based on host file: '/etc/resolv.conf' (legacy)\n\
+         # Overrides: [nameservers search options]\n# Option ndots from: override\n"
+    );
+    let no_search = Overrides {
+        search: vec![".".to_owned()],
+        ..Overrides::default()
+    };
+    assert_eq!(
+        text(host, &no_search, Purpose::Embedded),
+        "nameserver 127.0.0.11\noptions ndots:0\n\n\
+         # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+         # ExtServers: [host(10.255.255.53)]\n# Overrides: [search]\n\
+         # Option ndots from: internal\n"
+    );
+    assert_eq!(
+        text(host, &Overrides::default(), Purpose::Host),
+        "nameserver 10.255.255.53\n\n# Based on host file: '/etc/resolv.conf'\n# Overrides: []\n"
+    );
+}

@@ -53,6 +53,10 @@ impl Asked {
             client,
         }
     }
+
+    pub(super) const fn client(&self) -> SocketAddr {
+        self.client
+    }
 }
 
 /// What one container has under way.
@@ -322,12 +326,12 @@ async fn by_udp(
     loop {
         socket.readable().await?;
         let mut scratch = shared.scratch.borrow_mut();
-        let count = match socket.try_recv(&mut scratch.input) {
+        let count = match socket.try_recv(&mut scratch) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let reply = scratch.input.get_mut(..count).unwrap_or_default();
+        let reply = scratch.get_mut(..count).unwrap_or_default();
         // What is not the answer may be from somebody who wants to be faster than it.
         if let Ok(verdict) = accept(reply, query, id) {
             let cut = matches!(verdict, Verdict::Truncated(_));

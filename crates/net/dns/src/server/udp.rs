@@ -1,49 +1,53 @@
 //! Queries by UDP: answered at once where the names are ours, so that nobody waits for anybody else's name server.
 
-use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
+use tokio::io::Interest;
 use tokio::task::yield_now;
 
-use super::{Container, Scratch, Shared, View, forward};
+use super::{Container, Shared, View, forward};
 use crate::answer::{Carrier, Outcome, respond};
-
-/// Queries of one container that are taken in one turn; then the others have theirs.
-const TURN: usize = 64;
 
 pub(super) async fn serve(shared: Rc<Shared>, container: Rc<Container>) {
     while container.udp.readable().await.is_ok() {
-        let mut left = TURN;
-        while left > 0 && take_one(&shared, &container) {
-            left -= 1;
-        }
+        take_batch(&shared, &container);
+        // After one batch the others have their turn.
         yield_now().await;
     }
 }
 
-/// Takes one query from the socket; false when there is none.
-fn take_one(shared: &Rc<Shared>, container: &Rc<Container>) -> bool {
-    let mut scratch = shared.scratch.borrow_mut();
-    let Scratch { input, output } = &mut *scratch;
-    let (packet, client) = match container.udp.try_recv_from(input) {
-        Ok((count, client)) => (input.get(..count).unwrap_or_default(), client),
-        Err(error) => return error.kind() != ErrorKind::WouldBlock,
-    };
-    match respond(packet, &View { shared, container }, Carrier::Udp, output) {
-        Outcome::Silence => {}
-        Outcome::Answered => {
-            // A client that has no room loses the answer, as on any network, and asks again.
-            drop(container.udp.try_send_to(output, client));
-        }
-        Outcome::Forward(query) => {
-            let asked = forward::Asked::new(&query, Carrier::Udp, client);
-            let (shared, container) = (Rc::clone(shared), Rc::clone(container));
-            let serving = Rc::clone(&container);
-            container.work.spawn(async move {
-                let answer = forward::forward(&shared, &serving, asked).await;
-                drop(serving.udp.send_to(&answer, client).await);
-            });
-        }
+/// Takes what waits in the socket, up to a batch, and answers it.
+fn take_batch(shared: &Rc<Shared>, container: &Rc<Container>) {
+    let mut batch = shared.batch.borrow_mut();
+    let socket = container.udp.as_fd();
+    let received = container
+        .udp
+        .try_io(Interest::READABLE, || batch.receive(socket));
+    if received.is_err() {
+        return;
     }
-    true
+    let view = View { shared, container };
+    batch.answer_each(|packet, sender, answer| {
+        match respond(packet, &view, Carrier::Udp, answer) {
+            Outcome::Silence | Outcome::Answered => {}
+            Outcome::Forward(query) => {
+                if let Some(client) = sender.address() {
+                    let asked = forward::Asked::new(&query, Carrier::Udp, client);
+                    pass_on(shared, container, asked);
+                }
+            }
+        }
+    });
+    // There is nobody else to tell.
+    batch.send(socket).ok();
+}
+
+fn pass_on(shared: &Rc<Shared>, container: &Rc<Container>, asked: forward::Asked) {
+    let (shared, serving) = (Rc::clone(shared), Rc::clone(container));
+    container.work.spawn(async move {
+        let client = asked.client();
+        let answer = forward::forward(&shared, &serving, asked).await;
+        drop(serving.udp.send_to(&answer, client).await);
+    });
 }
