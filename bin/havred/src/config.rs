@@ -1,15 +1,17 @@
 //! Settings: flags and configuration file made one, with dockerd's rules: what the file does not know or
 //! both give is refused, never merged or ignored.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 
-use havre_engine::{LogDefaults, Runtimes};
+use havre_engine::{LogDefaults, NetworkDefaults, Runtimes};
 use havre_http::{Host, ListenError};
 use havre_logs::options::{LogOptionError, check};
 use havre_types::Digest;
 use serde_json::{Map, Value as Json};
 
-use crate::options::{Kind, OPTIONS, UNSUPPORTED, Value, Values, by_name};
+use crate::options::{Kind, UNSUPPORTED, Value, Values, by_name, options};
 use crate::runtimes::RuntimeError;
 
 /// Where the configuration file is looked for.
@@ -41,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) labels: Vec<String>,
     /// Logs of containers that say nothing else.
     pub(crate) container_logs: LogDefaults,
+    pub(crate) network: NetworkDefaults,
 }
 
 /// How much is logged.
@@ -69,6 +72,8 @@ pub(crate) enum ConfigError {
     LogOption(LogOptionError),
     #[error(transparent)]
     Runtime(RuntimeError),
+    #[error(transparent)]
+    Network(network::NetworkConfigError),
     #[error("conflict labels for {0}")]
     LabelConflict(String),
     #[error("invalid mirror: {0}")]
@@ -127,6 +132,7 @@ impl Settings {
             registry_mirrors: mirrors(list(values, "registry-mirror"))?,
             labels: labels(list(values, "label"))?,
             container_logs: container_logs(values)?,
+            network: network::read(values).map_err(ConfigError::Network)?,
             cdi_spec_dirs: cdi_spec_dirs(values)?,
             runtimes: crate::runtimes::read(
                 &list(values, "add-runtime"),
@@ -156,7 +162,7 @@ fn merge(mut flags: Values, content: &str) -> Result<Values, String> {
     }
     let document: Map<String, Json> =
         serde_json::from_str(content).map_err(|error| format!("invalid JSON: {error}"))?;
-    let known = |key: &str| OPTIONS.iter().find(|spec| spec.key == Some(key));
+    let known = |key: &str| options().find(|spec| spec.key == Some(key));
     let unsupported = |key: &str| {
         UNSUPPORTED
             .iter()
@@ -201,23 +207,17 @@ fn merge(mut flags: Values, content: &str) -> Result<Values, String> {
 }
 
 fn typed(key: &str, json: &Json, kind: Kind) -> Result<Value, String> {
-    let strings = |items: &Vec<Json>| {
-        items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned))
-            .collect()
-    };
     let value = match (kind, json) {
         (Kind::Flag, Json::Bool(on)) => Some(Value::Flag(*on)),
         (Kind::Text, Json::String(text)) => Some(Value::Text(text.clone())),
-        (Kind::List, Json::Array(items)) => Option::<Vec<String>>::map(strings(items), Value::List),
-        (Kind::Map, Json::Object(pairs)) => {
-            let pairs = pairs.iter().map(|(key, value)| {
-                let value = value.as_str()?;
-                Some(format!("{key}={value}"))
-            });
-            pairs.collect::<Option<Vec<_>>>().map(Value::List)
+        (Kind::Number, Json::Number(number)) if number.is_i64() => {
+            Some(Value::Text(number.to_string()))
         }
+        (Kind::List, Json::Array(items)) => {
+            let items = items.iter().map(|item| item.as_str().map(str::to_owned));
+            items.collect::<Option<_>>().map(Value::List)
+        }
+        (Kind::Map, Json::Object(pairs)) => strings(pairs).map(Value::List),
         (Kind::Objects, Json::Object(pairs)) => {
             let pairs = pairs.iter().map(|(key, value)| {
                 let object = value.as_object();
@@ -225,16 +225,55 @@ fn typed(key: &str, json: &Json, kind: Kind) -> Result<Value, String> {
             });
             pairs.collect::<Option<Vec<_>>>().map(Value::List)
         }
+        (Kind::Maps, Json::Object(roots)) => {
+            let all = roots.iter().map(|(root, pairs)| {
+                let pairs = strings(pairs.as_object()?)?.into_iter();
+                Some(
+                    pairs
+                        .map(|pair| format!("{root}={pair}"))
+                        .collect::<Vec<_>>(),
+                )
+            });
+            let all = all.collect::<Option<Vec<_>>>();
+            all.map(|all| Value::List(all.into_iter().flatten().collect()))
+        }
+        (Kind::Records, Json::Array(items)) => {
+            let items = items.iter().map(|item| record(item.as_object()?));
+            items.collect::<Option<_>>().map(Value::List)
+        }
         _ => None,
     };
     let wanted = match kind {
         Kind::Flag => "true or false",
         Kind::Text => "a string",
+        Kind::Number => "an integer",
         Kind::List => "a list of strings",
         Kind::Map => "an object of strings",
         Kind::Objects => "an object of objects",
+        Kind::Maps => "an object of objects of strings",
+        Kind::Records => "a list of objects",
     };
     value.ok_or_else(|| format!("invalid JSON: {key} must be {wanted}"))
+}
+
+/// `key=value` of each; None when a value is no string.
+fn strings(pairs: &Map<String, Json>) -> Option<Vec<String>> {
+    let pairs = pairs.iter().map(|(key, value)| {
+        let value = value.as_str()?;
+        Some(format!("{key}={value}"))
+    });
+    pairs.collect()
+}
+
+/// `key=value,…` of an object of strings and integers.
+fn record(fields: &Map<String, Json>) -> Option<String> {
+    let fields = fields.iter().map(|(key, value)| match value {
+        Json::String(text) => Some(format!("{key}={text}")),
+        Json::Number(number) => Some(format!("{key}={number}")),
+        _ => None,
+    });
+    let fields: Option<Vec<String>> = fields.collect();
+    Some(fields?.join(","))
 }
 
 fn text(values: &Values, name: &str) -> Option<String> {
@@ -399,8 +438,8 @@ mod tests {
             ),
             (
                 "",
-                r#"{"iptables": false}"#,
-                "the following directives are not supported by Havre yet: iptables",
+                r#"{"selinux-enabled": false}"#,
+                "the following directives are not supported by Havre yet: selinux-enabled",
             ),
             (
                 "-H unix:///a",

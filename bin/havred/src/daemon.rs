@@ -108,7 +108,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         registry_mirrors: settings.registry_mirrors.clone(),
         labels: settings.labels.clone(),
         log: settings.container_logs.clone(),
-        network: havre_engine::NetworkDefaults::default(),
+        network: settings.network.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         runtimes: settings.runtimes.clone(),
         debug: settings.log_level == crate::config::LogLevel::Debug,

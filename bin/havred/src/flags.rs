@@ -1,7 +1,7 @@
 //! The command line, read as dockerd's flag library reads it (<https://pkg.go.dev/github.com/spf13/pflag>),
 //! with its error texts.
 
-use crate::options::{Kind, OPTIONS, Spec, UNSUPPORTED, Value, Values, by_name};
+use crate::options::{Kind, Spec, UNSUPPORTED, Value, Values, by_name, options};
 
 /// Why a command line cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,7 @@ fn read_short(
     values: &mut Values,
 ) -> Result<(), FlagError> {
     for (at, letter) in group.char_indices() {
-        let spec = OPTIONS.iter().find(|spec| spec.short == Some(letter));
+        let spec = options().find(|spec| spec.short == Some(letter));
         let Some(spec) = spec else {
             return Err(FlagError::UnknownShort {
                 letter,
@@ -126,8 +126,8 @@ fn set(spec: &'static Spec, value: String, values: &mut Values) -> Result<(), Fl
                 });
             }
         },
-        Kind::Text => Value::Text(value),
-        Kind::List | Kind::Map | Kind::Objects => {
+        Kind::Text | Kind::Number => Value::Text(value),
+        Kind::List | Kind::Map | Kind::Objects | Kind::Maps | Kind::Records => {
             let mut items = match values.remove(spec.name) {
                 Some(Value::List(items)) => items,
                 _ => Vec::new(),
@@ -172,8 +172,8 @@ mod tests {
             ("--nope", "unknown flag: --nope"),
             ("-Dx", "unknown shorthand flag: 'x' in -Dx"),
             (
-                "--iptables=false",
-                "the flag --iptables of dockerd is not supported by Havre yet",
+                "--selinux-enabled=false",
+                "the flag --selinux-enabled of dockerd is not supported by Havre yet",
             ),
             ("--data-root", "flag needs an argument: --data-root"),
             ("-DH", "flag needs an argument: 'H' in -DH"),

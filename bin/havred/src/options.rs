@@ -2,6 +2,8 @@
 //! (<https://docs.docker.com/reference/cli/dockerd/>). What dockerd has and Havre has not is listed too, so
 //! that it is refused by name and never ignored.
 
+mod network;
+
 use std::collections::BTreeMap;
 
 /// What an option takes.
@@ -17,6 +19,12 @@ pub(crate) enum Kind {
     Map,
     /// As `Map`; in the configuration file the values are objects.
     Objects,
+    /// An integer.
+    Number,
+    /// `root=key=value` for each use; an object of objects of strings in the configuration file.
+    Maps,
+    /// `key=value,…` for each use; a list of objects in the configuration file.
+    Records,
 }
 
 /// A value that was given.
@@ -71,7 +79,7 @@ const fn option(
 }
 
 /// What Havre understands.
-pub(crate) const OPTIONS: &[Spec] = &[
+const OPTIONS: &[Spec] = &[
     option(
         "add-runtime",
         None,
@@ -245,11 +253,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
 
 /// What dockerd understands and Havre does not yet: flag, and name in the file where it differs.
 pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("allow-direct-routing", ""),
     ("authorization-plugin", "authorization-plugins"),
-    ("bip", ""),
-    ("bip6", ""),
-    ("bridge", ""),
     ("bridge-accept-fwmark", ""),
     ("cgroup-parent", ""),
     ("containerd", ""),
@@ -261,40 +265,20 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("cpu-rt-period", ""),
     ("cpu-rt-runtime", ""),
     ("cri-containerd", ""),
-    ("default-address-pool", "default-address-pools"),
     ("default-cgroupns-mode", ""),
-    ("default-gateway", ""),
-    ("default-gateway-v6", ""),
     ("default-ipc-mode", ""),
-    ("default-network-opt", "default-network-opts"),
     ("default-shm-size", ""),
     ("default-stop-timeout", ""),
     ("default-ulimit", "default-ulimits"),
-    ("dns", ""),
-    ("dns-opt", "dns-opts"),
-    ("dns-search", ""),
     ("exec-opt", "exec-opts"),
     ("experimental", ""),
     ("feature", "features"),
-    ("firewall-backend", ""),
-    ("fixed-cidr", ""),
-    ("fixed-cidr-v6", ""),
-    ("host-gateway-ip", "host-gateway-ips"),
     ("http-proxy", ""),
     ("https-proxy", ""),
-    ("icc", ""),
-    ("ip", ""),
-    ("ip-forward", ""),
-    ("ip-forward-no-drop", ""),
-    ("ip-masq", ""),
-    ("ip6tables", ""),
-    ("iptables", ""),
-    ("ipv6", ""),
     ("max-concurrent-downloads", ""),
     ("max-concurrent-uploads", ""),
     ("max-download-attempts", ""),
     ("metrics-addr", ""),
-    ("mtu", ""),
     ("network-control-plane-mtu", ""),
     ("network-diagnostic-port", ""),
     ("no-new-privileges", ""),
@@ -316,17 +300,20 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("tlscert", ""),
     ("tlskey", ""),
     ("tlsverify", ""),
-    ("userland-proxy", ""),
-    ("userland-proxy-path", ""),
     ("userns-remap", ""),
     ("", "builder"),
     ("", "min-api-version"),
     ("", "proxies"),
 ];
 
+/// All options by their names.
+pub(crate) fn options() -> impl Iterator<Item = &'static Spec> {
+    OPTIONS.iter().chain(network::OPTIONS)
+}
+
 /// The option with this flag name.
 pub(crate) fn by_name(name: &str) -> Option<&'static Spec> {
-    OPTIONS.iter().find(|spec| spec.name == name)
+    options().find(|spec| spec.name == name)
 }
 
 /// The text of `--help`.
@@ -334,7 +321,9 @@ pub(crate) fn usage() -> String {
     let mut out = String::from(
         "Usage:  havred [OPTIONS]\n\nThe engine of Havre: containers and images behind the Docker Engine API.\n\nOptions:\n",
     );
-    for spec in OPTIONS {
+    let mut all: Vec<&Spec> = options().collect();
+    all.sort_by_key(|spec| spec.name);
+    for spec in all {
         let short = spec
             .short
             .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
@@ -342,7 +331,9 @@ pub(crate) fn usage() -> String {
             Kind::Flag => "",
             Kind::Text => " string",
             Kind::List => " list",
-            Kind::Map | Kind::Objects => " map",
+            Kind::Map | Kind::Objects | Kind::Maps => " map",
+            Kind::Number => " int",
+            Kind::Records => " pool-options",
         };
         let name = format!("--{}{value}", spec.name);
         out.push_str(&format!("  {short}{name:<26} {}\n", spec.help));
@@ -359,9 +350,7 @@ mod tests {
         for (flag, key) in UNSUPPORTED {
             assert!(by_name(flag).is_none(), "{flag}");
             assert!(
-                OPTIONS
-                    .iter()
-                    .all(|spec| spec.key != Some(*key) && spec.key != Some(*flag)),
+                options().all(|spec| spec.key != Some(*key) && spec.key != Some(*flag)),
                 "{flag} {key}"
             );
         }

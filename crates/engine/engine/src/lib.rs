@@ -28,6 +28,7 @@ mod system;
 mod update;
 
 pub use engine::{Config, Engine, OpenError};
+pub use havre_network::ipam::Pool as AddressPool;
 pub use network::{DefaultBridge, NetworkDefaults};
 pub use plan::log::LogDefaults;
 pub use runtimes::{OWN as OWN_RUNTIME, OciRuntime, Runtimes};

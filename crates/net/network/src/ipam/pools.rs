@@ -27,6 +27,31 @@ pub struct Pool {
     pub size: u8,
 }
 
+impl Pool {
+    /// Whether subnets can be cut from it.
+    pub fn check(&self) -> Result<(), PoolError> {
+        self.check_at(0)
+    }
+
+    fn check_at(&self, index: usize) -> Result<(), PoolError> {
+        let (base, size) = (self.base, self.size);
+        let longest = if base.address().is_ipv4() { 32 } else { 128 };
+        if size == 0 || size > longest {
+            return Err(PoolError::Size { index, base, size });
+        }
+        if base.prefix() > size {
+            let prefix = base.prefix();
+            return Err(PoolError::TooLarge {
+                index,
+                base,
+                prefix,
+                size,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Why pools cannot be used. The texts are Docker's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -67,21 +92,8 @@ impl Pools {
     pub fn new(pools: impl IntoIterator<Item = Pool>) -> Result<Self, PoolError> {
         let mut pools: Vec<Pool> = pools.into_iter().collect();
         for (index, pool) in pools.iter_mut().enumerate() {
-            let (base, size) = (pool.base, pool.size);
-            let longest = if base.address().is_ipv4() { 32 } else { 128 };
-            if size == 0 || size > longest {
-                return Err(PoolError::Size { index, base, size });
-            }
-            if base.prefix() > size {
-                let prefix = base.prefix();
-                return Err(PoolError::TooLarge {
-                    index,
-                    base,
-                    prefix,
-                    size,
-                });
-            }
-            pool.base = base.network();
+            pool.check_at(index)?;
+            pool.base = pool.base.network();
         }
         pools.sort_by_key(|pool| (pool.base.address(), pool.base.prefix()));
         let mut kept: Vec<Pool> = Vec::with_capacity(pools.len());
