@@ -4,8 +4,10 @@
 //! mount or a cgroup that outlives the engine fails the test that made it.
 
 mod census;
+mod namespace;
 
 pub use census::Census;
+pub use namespace::Namespace;
 
 use crate::command::{command, run};
 use crate::http::{Body, Response, read_response};
@@ -42,6 +44,10 @@ pub struct EngineOptions {
     pub data_name: String,
     /// The folder of the programs; by default `$HAVRE_BIN_DIR` or the one this test was built into.
     pub bin_dir: Option<PathBuf>,
+    /// The engine has a network namespace for itself, in which only the loopback interface is up: what it does to
+    /// interfaces and rules reaches nobody else. Without it the engine runs beside the host's network and gets
+    /// `--bridge none`. Tests of networks other than `none` and `host` need it.
+    pub own_network: bool,
 }
 
 /// A running engine and its directories.
@@ -52,6 +58,7 @@ pub struct Engine {
     args: Vec<String>,
     wrapper: Vec<String>,
     data_name: String,
+    namespace: Option<Namespace>,
     directory: TempDir,
     /// What the engine calls the parent of its cgroups.
     cgroup: String,
@@ -103,6 +110,11 @@ impl Engine {
             args: options.args,
             wrapper: options.wrapper,
             data_name: options.data_name,
+            namespace: if options.own_network {
+                Some(Namespace::new()?)
+            } else {
+                None
+            },
             directory,
             cgroup: String::new(),
         };
@@ -157,6 +169,12 @@ impl Engine {
     /// What the engine has logged so far, over all its starts.
     pub fn log(&self) -> String {
         fs_err::read_to_string(self.directory().join("havred.log")).unwrap_or_default()
+    }
+
+    /// The engine's own network namespace.
+    pub fn namespace(&self) -> Result<&Namespace> {
+        let own = self.namespace.as_ref();
+        own.context("the engine was not started with `own_network`")
     }
 
     // === asking it ===
@@ -291,8 +309,11 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let process = command
-            .spawn()
+        let process = match &self.namespace {
+            Some(namespace) => namespace.spawn(&mut command),
+            None => command.arg("--bridge").arg("none").spawn(),
+        };
+        let process = process
             .with_context(|| format!("failed to start {}", self.program("havred").display()))?;
         let handle = pidfd(&process)?;
         self.process = Some(process);

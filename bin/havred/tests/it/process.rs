@@ -82,6 +82,9 @@ fn arguments(dir: &Path) -> Vec<String> {
         &config,
         "--shim",
         "/bin/true",
+        // The host gets no bridge of a test.
+        "--bridge",
+        "none",
         "-H",
         &socket,
     ]
