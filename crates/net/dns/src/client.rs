@@ -1,11 +1,11 @@
 //! The engine's side: finds or starts the companion, tells it what to serve, notices when it is gone. It keeps no copy of what
 //! the companion knows: after any break the engine says everything again with [`Companion::sync`].
 
+mod calls;
 mod process;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use self::process::{connect_at, end, open_directory, reap, start};
 use crate::protocol::{Answer, Owner, Request, VERSION, receive, send};
-use crate::zone::{Endpoint, Held, Network, State, Transport, Zone};
+use crate::zone::{Held, State, Transport};
 
 pub use self::process::LISTENER_FD;
 
@@ -256,129 +256,6 @@ impl Companion {
     fn take_spare(&self, owner: &Owner) -> Option<Vec<OwnedFd>> {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         spare.remove(owner)
-    }
-
-    /// Answers queries that come to these sockets: a bound one and a listening one, of 127.0.0.11 in the container.
-    pub async fn serve(
-        &self,
-        container: &str,
-        zone: &Zone,
-        udp: OwnedFd,
-        tcp: OwnedFd,
-    ) -> Result<(), CompanionError> {
-        self.serve_with(container, zone, vec![udp, tcp]).await
-    }
-
-    async fn serve_with(
-        &self,
-        container: &str,
-        zone: &Zone,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), CompanionError> {
-        let request = Request::Serve {
-            container: container.to_owned(),
-            zone: zone.clone(),
-        };
-        self.tell(container, request, fds).await
-    }
-
-    /// Changes what a container may resolve.
-    pub async fn update(&self, container: &str, zone: &Zone) -> Result<(), CompanionError> {
-        let request = Request::Update {
-            container: container.to_owned(),
-            zone: zone.clone(),
-        };
-        self.tell(container, request, Vec::new()).await
-    }
-
-    /// Closes a container's sockets. Its namespace goes on existing until then. Unknown containers are no error.
-    pub async fn stop(&self, container: &str) -> Result<(), CompanionError> {
-        let request = Request::Stop {
-            container: container.to_owned(),
-        };
-        self.tell(container, request, Vec::new()).await
-    }
-
-    /// Adds a network with its endpoints, or replaces it.
-    pub async fn network(&self, id: &str, network: &Network) -> Result<(), CompanionError> {
-        let request = Request::Network {
-            id: id.to_owned(),
-            network: network.clone(),
-        };
-        self.tell(id, request, Vec::new()).await
-    }
-
-    /// Forgets a network and its names.
-    pub async fn remove_network(&self, id: &str) -> Result<(), CompanionError> {
-        let request = Request::RemoveNetwork { id: id.to_owned() };
-        self.tell(id, request, Vec::new()).await
-    }
-
-    /// Adds an endpoint to a network that the companion knows, or replaces it.
-    pub async fn endpoint(
-        &self,
-        network: &str,
-        id: &str,
-        endpoint: &Endpoint,
-    ) -> Result<(), CompanionError> {
-        let request = Request::Endpoint {
-            network: network.to_owned(),
-            id: id.to_owned(),
-            endpoint: endpoint.clone(),
-        };
-        self.tell(network, request, Vec::new()).await
-    }
-
-    /// Forgets an endpoint and its names.
-    pub async fn remove_endpoint(&self, network: &str, id: &str) -> Result<(), CompanionError> {
-        let request = Request::RemoveEndpoint {
-            network: network.to_owned(),
-            id: id.to_owned(),
-        };
-        self.tell(network, request, Vec::new()).await
-    }
-
-    /// Relays the connections of a listening TCP socket.
-    pub async fn relay(
-        &self,
-        id: &str,
-        listener: OwnedFd,
-        target: SocketAddr,
-    ) -> Result<(), CompanionError> {
-        self.relay_with(id, Transport::Tcp, target, vec![listener])
-            .await
-    }
-
-    /// Relays the datagrams of a bound UDP socket, and what is answered to them.
-    pub async fn relay_udp(
-        &self,
-        id: &str,
-        socket: OwnedFd,
-        target: SocketAddr,
-    ) -> Result<(), CompanionError> {
-        self.relay_with(id, Transport::Udp, target, vec![socket])
-            .await
-    }
-
-    async fn relay_with(
-        &self,
-        id: &str,
-        transport: Transport,
-        target: SocketAddr,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), CompanionError> {
-        let request = Request::Relay {
-            id: id.to_owned(),
-            transport,
-            target,
-        };
-        self.tell(id, request, fds).await
-    }
-
-    /// Closes a relay and the connections through it. Unknown relays are no error.
-    pub async fn stop_relay(&self, id: &str) -> Result<(), CompanionError> {
-        let request = Request::StopRelay { id: id.to_owned() };
-        self.tell(id, request, Vec::new()).await
     }
 
     async fn tell(

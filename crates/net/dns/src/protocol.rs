@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::zone::{Endpoint, Held, Network, State, Transport, Zone};
 
 /// Both sides are of one release, or the companion gives its sockets back.
-pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+1");
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+2");
 /// The control socket in the engine's directory of running things.
 pub(crate) const SOCKET: &str = "net.sock";
 
@@ -42,6 +42,18 @@ pub(crate) enum Request {
         network: String,
         id: String,
         endpoint: Endpoint,
+    },
+    /// The same, on a network that comes into being with its first endpoint.
+    Join {
+        network: String,
+        name: String,
+        id: String,
+        endpoint: Endpoint,
+    },
+    /// The network of that kind ends with its last one.
+    Leave {
+        network: String,
+        id: String,
     },
     RemoveEndpoint {
         network: String,

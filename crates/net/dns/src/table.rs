@@ -52,6 +52,24 @@ impl Table {
         true
     }
 
+    /// Adds or replaces an endpoint on a network that is made if there is none.
+    pub fn join(&mut self, network: &str, name: &str, id: &str, endpoint: Endpoint) {
+        let index = self
+            .networks
+            .entry(network.to_owned())
+            .or_insert_with(|| Index::named(name));
+        index.remove(id);
+        index.insert(id.to_owned(), endpoint);
+    }
+
+    /// Forgets an endpoint, and the network with its last one.
+    pub fn leave(&mut self, network: &str, id: &str) {
+        self.remove_endpoint(network, id);
+        if self.networks.get(network).is_some_and(Index::is_empty) {
+            self.networks.remove(network);
+        }
+    }
+
     /// Forgets an endpoint.
     pub fn remove_endpoint(&mut self, network: &str, id: &str) {
         if let Some(index) = self.networks.get_mut(network) {
@@ -123,6 +141,10 @@ impl Index {
 
     fn of_name(&self, name: &[u8]) -> Option<&[IpAddr]> {
         self.addresses.get(name).map(Vec::as_slice)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
     }
 
     fn insert(&mut self, id: String, endpoint: Endpoint) {

@@ -1,14 +1,13 @@
 //! Names on networks: what the companion process answers for every container. It outlives the engine, and the engine
 //! outlives it: whoever comes back tells or is told everything again.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use havre_api_traits::{ApiError, ApiResult};
-use havre_dns::{Companion, CompanionError, Endpoint, Membership, Network, State, Transport, Zone};
+use havre_dns::{Companion, CompanionError, Endpoint, Membership, State, Transport, Zone};
 use havre_network::Sandbox;
 
 use super::live::{End, Live};
@@ -78,9 +77,8 @@ impl Names {
         self.adopt(id, live, zone.clone());
         for end in live.ends.iter().filter(|end| !end.names.is_empty()) {
             let network = end.network.as_str();
-            self.tell_network(&companion, network, &end.name).await?;
             let told = companion
-                .endpoint(network, end.id.as_str(), &endpoint(end))
+                .join(network, &end.name, end.id.as_str(), &endpoint(end))
                 .await;
             told.map_err(|error| refused(&error))?;
         }
@@ -92,27 +90,6 @@ impl Names {
             start_relay(&companion, live, &relay).await?;
         }
         Ok(())
-    }
-
-    async fn tell_network(&self, companion: &Companion, id: &str, name: &str) -> ApiResult<()> {
-        let known = {
-            let wanted = self.wanted();
-            wanted
-                .networks
-                .get(id)
-                .is_some_and(|network| network.endpoints.len() > 1)
-        };
-        if known {
-            return Ok(());
-        }
-        let network = Network {
-            name: name.to_owned(),
-            endpoints: BTreeMap::new(),
-        };
-        companion
-            .network(id, &network)
-            .await
-            .map_err(|error| refused(&error))
     }
 
     /// A container that runs is on one network more or less.
@@ -160,25 +137,20 @@ impl Names {
     /// Nobody finds this end any more.
     pub(crate) async fn forget(&self, end: &End) {
         let network = end.network.as_str();
-        let empty = {
+        {
             let mut wanted = self.wanted();
             let Some(known) = wanted.networks.get_mut(network) else {
                 return;
             };
             known.endpoints.remove(end.id.as_str());
-            let empty = known.endpoints.is_empty();
-            if empty {
+            if known.endpoints.is_empty() {
                 wanted.networks.remove(network);
             }
-            empty
-        };
+        }
         let Some(companion) = self.companion.lock().await.clone() else {
             return;
         };
-        quiet(companion.remove_endpoint(network, end.id.as_str()).await);
-        if empty {
-            quiet(companion.remove_network(network).await);
-        }
+        quiet(companion.leave(network, end.id.as_str()).await);
     }
 
     /// The companion, found or started; one that is new to us is told everything first.

@@ -64,6 +64,13 @@ fn obey(shared: &Rc<Shared>, request: Request, fds: Vec<OwnedFd>) -> Result<Answ
                 return Err(format!("no network {network}"));
             }
         }
+        Request::Join {
+            network,
+            name,
+            id,
+            endpoint,
+        } => table.join(&network, &name, &id, endpoint),
+        Request::Leave { network, id } => table.leave(&network, &id),
         Request::RemoveEndpoint { network, id } => table.remove_endpoint(&network, &id),
         Request::Serve { container, zone } => {
             let new = Container::new(zone, fds).map_err(|error| error.to_string())?;

@@ -126,6 +126,21 @@ fn what_went_is_gone_and_what_others_share_stays() {
 }
 
 #[test]
+fn a_network_lasts_from_its_first_endpoint_to_its_last() {
+    let mut table = Table::default();
+    let n1 = on(&["n1"]);
+    table.join("n1", "shop", "e1", endpoint(&["web"], &["10.1.0.2"]));
+    table.join("n1", "shop", "e2", endpoint(&["db"], &["10.1.0.3"]));
+    assert_eq!(found(&table, &n1, "web.shop").map(|all| all.len()), Some(1));
+    table.leave("n1", "e1");
+    table.leave("n1", "e9");
+    assert_eq!(found(&table, &n1, "web"), None);
+    assert_eq!(found(&table, &n1, "db.shop").map(|all| all.len()), Some(1));
+    table.leave("n1", "e2");
+    assert!(table.networks.is_empty());
+}
+
+#[test]
 fn a_name_without_addresses_is_a_name() {
     let mut table = table();
     assert!(table.set_endpoint("n1", "e6", endpoint(&["quiet"], &[])));
