@@ -81,7 +81,7 @@ pub(crate) async fn connect_live(
     let (kept, subject, before) = (Arc::clone(shared), Arc::clone(fixed), live.clone());
     let joined = blocking(move || {
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
-        let end = join::join_one(&kept, &subject, &sandbox, record, settings, &before)?;
+        let (end, claims) = join::join_one(&kept, &subject, &sandbox, record, settings, &before)?;
         let mut after = before.clone();
         after.resolves |= !end.names.is_empty();
         let opened = if after.resolves && !before.resolves {
@@ -100,6 +100,7 @@ pub(crate) async fn connect_live(
             }
         };
         after.ends.push(end);
+        after.claims().extend(claims);
         let written = write_down(&kept, &subject, &after);
         if let (Err(_), Some(end)) = (&written, after.ends.last()) {
             join::part_one(&kept, &subject, end, Some(&sandbox));
@@ -142,10 +143,7 @@ pub(crate) async fn disconnect_live(
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
         after.ends.retain(|end| end.id != gone.id);
         join::part_one(&kept, &subject, &gone, Some(&sandbox));
-        join::move_default_routes(&kept, &sandbox, &gone, &mut after)?;
-        if !gone.ports.is_empty() {
-            after.release_claims();
-        }
+        join::move_default_routes(&kept, &subject, &sandbox, &gone, &mut after)?;
         let zone = write_down(&kept, &subject, &after)?;
         Ok((after, zone))
     });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::EndpointSettings;
+use havre_network::ports::Claim;
 use havre_network::{EndpointSpec, NetworkError, Plane, Rate, Sandbox};
 use havre_types::{Classify as _, EndpointId, ErrorKind};
 
@@ -164,7 +165,7 @@ pub(crate) fn join_one(
     record: Arc<Record>,
     settings: EndpointSettings,
     live: &Live,
-) -> ApiResult<End> {
+) -> ApiResult<(End, Vec<Claim>)> {
     wanted::check(Some(&record), &record.name, &settings)?;
     let free = |v6: bool| {
         let taken = live.ends.iter().any(|end| {
@@ -192,7 +193,14 @@ pub(crate) fn join_one(
         sandbox,
         place: &place,
     };
-    joining.add(&[]).map(|(end, _no_claims)| end)
+    let leads_out = place.route.0 || place.route.1;
+    let published = live.ends.iter().any(|end| !end.ports.is_empty());
+    let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
+    joining.add(if leads_out && !published {
+        &wanted
+    } else {
+        &[]
+    })
 }
 
 struct Joining<'a> {
@@ -205,7 +213,7 @@ struct Joining<'a> {
 
 impl Joining<'_> {
     /// Addresses, ports, interface, membership; nothing of it stays when one fails.
-    fn add(&self, publish: &[ports::Wanted]) -> ApiResult<(End, Vec<havre_network::ports::Claim>)> {
+    fn add(&self, publish: &[ports::Wanted]) -> ApiResult<(End, Vec<Claim>)> {
         let networks = &self.shared.networks;
         let record = &self.place.record;
         let addresses = networks.take(record, wanted::addresses(&self.place.settings))?;
@@ -220,7 +228,7 @@ impl Joining<'_> {
         &self,
         addresses: Addresses,
         publish: &[ports::Wanted],
-    ) -> ApiResult<(End, Vec<havre_network::ports::Claim>)> {
+    ) -> ApiResult<(End, Vec<Claim>)> {
         let Place {
             record,
             settings,
@@ -333,13 +341,17 @@ pub(crate) fn part_one(shared: &Shared, fixed: &Fixed, end: &End, sandbox: Optio
     }
 }
 
-/// Lets the default routes that led by an end lead by another, if there is one that leads out.
+/// Lets the default routes that led by an end lead by another, if there is one that leads out, with the published ports.
 pub(crate) fn move_default_routes(
     shared: &Shared,
+    fixed: &Fixed,
     sandbox: &Sandbox,
     gone: &End,
     after: &mut Live,
 ) -> ApiResult<()> {
+    if !gone.ports.is_empty() {
+        after.release_claims();
+    }
     let plane = shared.networks.plane()?;
     for v6 in [false, true] {
         let (lost, now) = if v6 {
@@ -365,6 +377,29 @@ pub(crate) fn move_default_routes(
             .set_default_route(sandbox, end.id.as_str(), end.default_route)
             .map_err(|error| failed(&error))?;
     }
+    let leads_out = |end: &&mut End| end.default_route.0 || end.default_route.1;
+    let Some(end) = after.ends.iter_mut().find(leads_out) else {
+        return Ok(());
+    };
+    if gone.ports.is_empty() || !end.ports.is_empty() {
+        return Ok(());
+    }
+    let Some(entry) = shared.networks.get(&end.network) else {
+        return Ok(());
+    };
+    let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
+    let own = (
+        end.ipv4.map(|cidr| cidr.address()),
+        end.ipv6.map(|cidr| cidr.address()),
+    );
+    let default = shared.networks.host_binding(&entry.record);
+    let (claims, published) = ports::claim(&shared.networks.ports, &wanted, own, default)?;
+    let publications: Vec<_> = published.iter().filter_map(Published::plan).collect();
+    plane
+        .publish(end.id.as_str(), &publications)
+        .map_err(|error| failed(&error))?;
+    end.ports = published;
+    after.claims().extend(claims);
     Ok(())
 }
 

@@ -111,18 +111,37 @@ impl Names {
 
     /// Nobody finds the container any more, and its sockets are closed.
     pub(crate) async fn leave(&self, id: &str, live: &Live) {
-        let relays = relays(live);
-        if !live.resolves && relays.is_empty() {
-            return;
-        }
         for end in &live.ends {
             self.forget(end).await;
         }
+        if !live.resolves {
+            return;
+        }
+        self.wanted().containers.remove(id);
+        let companion = self.companion.lock().await.clone();
+        if let Some(companion) = companion {
+            quiet(companion.stop(id).await);
+        }
+    }
+
+    /// Nobody finds this end any more.
+    pub(crate) async fn forget(&self, end: &End) {
+        let (network, relays) = (end.network.as_str(), relays_of(end));
+        if end.names.is_empty() && relays.is_empty() {
+            return;
+        }
         {
             let mut wanted = self.wanted();
-            wanted.containers.remove(id);
             for relay in &relays {
                 wanted.relays.remove(&relay.id);
+            }
+            let known = wanted.networks.get_mut(network);
+            let empty = known.is_some_and(|known| {
+                known.endpoints.remove(end.id.as_str());
+                known.endpoints.is_empty()
+            });
+            if empty {
+                wanted.networks.remove(network);
             }
         }
         let Some(companion) = self.companion.lock().await.clone() else {
@@ -131,26 +150,9 @@ impl Names {
         for relay in &relays {
             quiet(companion.stop_relay(&relay.id).await);
         }
-        quiet(companion.stop(id).await);
-    }
-
-    /// Nobody finds this end any more.
-    pub(crate) async fn forget(&self, end: &End) {
-        let network = end.network.as_str();
-        {
-            let mut wanted = self.wanted();
-            let Some(known) = wanted.networks.get_mut(network) else {
-                return;
-            };
-            known.endpoints.remove(end.id.as_str());
-            if known.endpoints.is_empty() {
-                wanted.networks.remove(network);
-            }
+        if !end.names.is_empty() {
+            quiet(companion.leave(network, end.id.as_str()).await);
         }
-        let Some(companion) = self.companion.lock().await.clone() else {
-            return;
-        };
-        quiet(companion.leave(network, end.id.as_str()).await);
     }
 
     /// The companion, found or started; one that is new to us is told everything first.
@@ -276,25 +278,31 @@ pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
 
 /// Published ports that translation does not serve: IPv6's loopback address, and IPv6 to a container without it.
 fn relays(live: &Live) -> Vec<Relay> {
-    let mut relays = Vec::new();
-    for end in &live.ends {
-        let target = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address);
-        for port in end.ports.iter().filter(|port| port.host.is_ipv6()) {
-            let transport = match port.protocol.as_str() {
-                "tcp" => Transport::Tcp,
-                "udp" => Transport::Udp,
-                _ => continue,
-            };
-            let Some(target) = target else { continue };
-            relays.push(Relay {
-                id: format!("{}/{}/{}", end.id, port.host_port, port.protocol),
-                transport,
-                listener: SocketAddr::new(port.host, port.host_port),
-                target: SocketAddr::new(target, port.container_port),
-            });
-        }
-    }
-    relays
+    live.ends.iter().flat_map(relays_of).collect()
+}
+
+fn relays_of(end: &End) -> Vec<Relay> {
+    let Some(target) = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address) else {
+        return Vec::new();
+    };
+    let ports = end.ports.iter().filter(|port| port.host.is_ipv6());
+    let relays = ports.filter_map(|port| {
+        let transport = match port.protocol.as_str() {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => return None,
+        };
+        Some(Relay {
+            id: format!(
+                "{}/{}/{}/{}",
+                end.id, port.host, port.host_port, port.protocol
+            ),
+            transport,
+            listener: SocketAddr::new(port.host, port.host_port),
+            target: SocketAddr::new(target, port.container_port),
+        })
+    });
+    relays.collect()
 }
 
 async fn start_relay(companion: &Companion, live: &Live, relay: &Relay) -> ApiResult<()> {
