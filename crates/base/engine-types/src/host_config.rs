@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, PortMap, StringMap, gojson};
+use crate::{Mount, PortMap, StringMap, gojson, is_default};
 
 /// Everything about a container that is not portable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ pub struct HostConfig {
     pub readonly_paths: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+    /// Bytes a second that each of its interfaces receives at most; 0 for any. Havre's own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network_receive_bps: u64,
+    /// Bytes a second that each of its interfaces sends at most; 0 for any. Havre's own.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network_send_bps: u64,
 }
 
 /// Where the output of a container goes.

@@ -13,6 +13,7 @@ use havre_engine_types::{
     RestartPolicy, StringMap,
 };
 
+pub(crate) use devices::network_bps;
 pub(crate) use env::{Environment, collect as collect_env};
 
 use crate::flags::{FlagError, Matches};

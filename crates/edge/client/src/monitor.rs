@@ -29,6 +29,8 @@ pub struct Update {
     pub nano_cpus: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<i64>,
+    pub network_receive_bps: u64,
+    pub network_send_bps: u64,
     pub restart_policy: RestartPolicy,
 }
 

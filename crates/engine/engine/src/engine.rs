@@ -171,9 +171,14 @@ impl Engine {
         if all.iter().all(|container| container.now().shim.is_none()) {
             let shared = Arc::clone(&self.shared);
             // Nothing depends on it: an empty directory would stay.
-            tokio::task::spawn_blocking(move || restore::remove_parent(&shared))
-                .await
-                .ok();
+            tokio::task::spawn_blocking(move || {
+                restore::remove_parent(&shared);
+                if let Err(error) = shared.networks.close() {
+                    tracing::warn!(error = error.message, "interfaces of networks are left");
+                }
+            })
+            .await
+            .ok();
         }
     }
 }

@@ -31,7 +31,7 @@ use havre_engine_types::{
     NetworkDisconnectRequest, NetworkInspect, NetworkPruneResponse, PortsExplained,
 };
 
-pub(crate) use self::attach::{announce, connect_live, disconnect_live, quit};
+pub(crate) use self::attach::{announce, connect_live, disconnect_live, limit, quit, rename};
 pub use self::defaults::{DefaultBridge, NetworkDefaults};
 pub(crate) use self::files::{Texts, texts};
 pub(crate) use self::join::{Joined, adopt, join, part};

@@ -18,6 +18,8 @@ pub(crate) fn merge(current: &HostConfig, wanted: &HostConfig) -> Result<HostCon
     if wanted.pids_limit.is_some() {
         merged.pids_limit = wanted.pids_limit;
     }
+    set(&mut merged.network_receive_bps, wanted.network_receive_bps);
+    set(&mut merged.network_send_bps, wanted.network_send_bps);
     let policy = &wanted.restart_policy;
     if !policy.name.is_empty() {
         if current.auto_remove && policy.name != "no" {

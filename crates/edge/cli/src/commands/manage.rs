@@ -82,7 +82,11 @@ fn changes_of(matches: &Matches) -> Outcome<Update> {
         "" => RestartPolicy::default(),
         text => config::parse_restart(text).map_err(|error| Failure::new(error.to_string()))?,
     };
+    let (network_receive_bps, network_send_bps) =
+        config::network_bps(matches).map_err(|error| Failure::new(error.to_string()))?;
     Ok(Update {
+        network_receive_bps,
+        network_send_bps,
         blkio_weight: u16::try_from(int("blkio-weight")).unwrap_or(0),
         cpu_period: int("cpu-period"),
         cpu_quota: int("cpu-quota"),

@@ -46,6 +46,7 @@ pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<()> {
     host.blkio_device_write_bps = rates(matches, "device-write-bps", bytes)?;
     host.blkio_device_read_iops = rates(matches, "device-read-iops", number)?;
     host.blkio_device_write_iops = rates(matches, "device-write-iops", number)?;
+    (host.network_receive_bps, host.network_send_bps) = network_bps(matches)?;
     host.ulimits = Some(ulimits(matches)?);
     host.device_requests = some(matches.list("gpus").map(gpus).collect::<Result<_>>()?);
     Ok(())
@@ -150,6 +151,19 @@ fn bytes(text: &str) -> Option<u64> {
     size::parse_bytes(text)
         .ok()
         .and_then(|bytes| u64::try_from(bytes).ok())
+}
+
+/// `--network-bps RECEIVE[/SEND]` in bytes a second; one that is empty or missing is not limited.
+pub(crate) fn network_bps(matches: &Matches) -> Result<(u64, u64)> {
+    let text = matches.text_or_empty("network-bps");
+    let (receive, send) = text.split_once('/').unwrap_or((text, ""));
+    let read = |part: &str| match part {
+        "" => Ok(0),
+        part => bytes(part).filter(|rate| *rate > 0).ok_or_else(|| {
+            ConfigError::invalid("--network-bps", text, format!("invalid rate: {part:?}"))
+        }),
+    };
+    Ok((read(receive)?, read(send)?))
 }
 
 fn number(text: &str) -> Option<u64> {

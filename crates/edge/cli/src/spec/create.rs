@@ -61,7 +61,7 @@ const fn with_run_flags() -> [Flag; SHARED.len() + ONLY_RUN.len()] {
     all
 }
 
-const SHARED: [Flag; 104] = [
+const SHARED: [Flag; 105] = [
     Flag::new("add-host", LIST, "Add a line to the hosts file (host:ip)"),
     Flag::new(
         "annotation",
@@ -283,6 +283,7 @@ const SHARED: [Flag; 104] = [
         LIST,
         "Name of the container in the network",
     ),
+    limits::NETWORK_BPS,
     Flag::new(
         "no-healthcheck",
         Kind::Bool,

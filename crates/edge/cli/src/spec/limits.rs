@@ -52,3 +52,10 @@ pub(super) const MEMORY_RESERVATION: Flag = Flag::new(
     Kind::Bytes,
     "Memory limit when memory is short",
 );
+
+/// Havre's own: Docker cannot bound a container's bandwidth.
+pub(super) const NETWORK_BPS: Flag = Flag::new(
+    "network-bps",
+    Kind::Text,
+    "Bytes a second that are received, and sent (10m/5m)",
+);

@@ -200,6 +200,7 @@ const UPDATE: &[Flag] = &[
         Kind::Bytes,
         "Limit of memory and swap together; -1 for no limit of swap",
     ),
+    limits::NETWORK_BPS,
     Flag::new(
         "pids-limit",
         Kind::Int,

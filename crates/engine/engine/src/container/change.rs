@@ -12,6 +12,7 @@ use super::record::Fixed;
 use crate::engine::Shared;
 use crate::error::{internal, not_running};
 use crate::images::blocking;
+use crate::network;
 use crate::restart::Policy;
 use crate::shim::Shim;
 use crate::state::{Event, Status, Step, step};
@@ -93,6 +94,12 @@ impl Actor {
             return Err(err);
         }
         self.shared.registry.names.release(&old, &self.fixed.id);
+        if let Some(live) = self.state.live.clone() {
+            let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
+            let renamed = network::rename(&shared, &fixed, &live).await?;
+            self.state.live = Some(Arc::new(renamed));
+            self.publish();
+        }
         Ok(())
     }
 
@@ -127,7 +134,7 @@ impl Actor {
     }
 
     /// Gives a running container its new limits.
-    async fn apply_limits(&self, wanted: &HostConfig) -> ApiResult<()> {
+    async fn apply_limits(&mut self, wanted: &HostConfig) -> ApiResult<()> {
         if !self.state.status.has_process() || !update::limits_anything(wanted) {
             return Ok(());
         }
@@ -136,7 +143,15 @@ impl Actor {
         let resources = blocking(move || limits(&shared, &fixed)).await?;
         let body = serde_json::to_vec(&resources)
             .map_err(|err| internal("failed to write the limits", &err))?;
-        self.live_shim()?.update(body).await
+        self.live_shim()?.update(body).await?;
+        let Some(live) = self.state.live.clone() else {
+            return Ok(());
+        };
+        let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
+        let limited = network::limit(&shared, &fixed, self.state.pid, &live).await?;
+        self.state.live = Some(Arc::new(limited));
+        self.publish();
+        Ok(())
     }
 
     fn cannot_update(&self, err: &ApiError) -> ApiError {

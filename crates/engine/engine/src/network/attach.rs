@@ -9,7 +9,7 @@ use havre_engine_types::{
 use havre_network::Sandbox;
 use tokio::sync::oneshot;
 
-use super::live::Live;
+use super::live::{End, Live};
 use super::{files, join, wanted};
 use crate::container::{Command, Container, Fixed, send};
 use crate::engine::Shared;
@@ -181,6 +181,62 @@ pub(crate) async fn quit(shared: &Arc<Shared>, fixed: &Arc<Fixed>, live: &Arc<Li
     for end in &live.ends {
         announce(shared, fixed, end.network.as_str(), "disconnect");
     }
+}
+
+/// Gives a running container's interfaces the bandwidth that is allowed now.
+pub(crate) async fn limit(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    pid: u32,
+    live: &Live,
+) -> ApiResult<Live> {
+    let (kept, subject, mut after) = (Arc::clone(shared), Arc::clone(fixed), live.clone());
+    blocking(move || {
+        let rate = join::rate_of(&subject.host_config);
+        let unchanged = |end: &End| {
+            let now = rate.unwrap_or_default();
+            (end.receive, end.send) == (now.receive, now.send)
+        };
+        if after.ends.iter().all(unchanged) {
+            return Ok(after);
+        }
+        let plane = kept.networks.plane()?;
+        let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
+        for end in &mut after.ends {
+            plane
+                .set_rate(&sandbox, end.id.as_str(), rate)
+                .map_err(|error| join::failed(&error))?;
+            end.receive = rate.and_then(|rate| rate.receive);
+            end.send = rate.and_then(|rate| rate.send);
+        }
+        write_down(&kept, &subject, &after)?;
+        Ok(after)
+    })
+    .await
+}
+
+/// Lets others find a running container by its new name.
+pub(crate) async fn rename(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    live: &Live,
+) -> ApiResult<Live> {
+    let wishes = wanted::of(fixed);
+    let mut after = live.clone();
+    for end in &mut after.ends {
+        if let Some(settings) = wishes.get(&end.name).filter(|_| !end.names.is_empty()) {
+            end.names = wanted::names(fixed, settings);
+        }
+        let member = join::member(fixed, end);
+        shared.networks.join(&end.network, end.id.clone(), member)?;
+    }
+    let (kept, subject, renamed) = (Arc::clone(shared), Arc::clone(fixed), after.clone());
+    let zone = blocking(move || write_down(&kept, &subject, &renamed)).await?;
+    let told = shared
+        .names
+        .change(shared, fixed.id.as_str(), &after, zone, None);
+    told.await?;
+    Ok(after)
 }
 
 /// Publishes that a container came to a network or left it.

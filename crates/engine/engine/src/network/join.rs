@@ -301,8 +301,10 @@ impl Joining<'_> {
 }
 
 /// A bound of the container's bandwidth, the same for each of its interfaces.
-pub(crate) fn rate_of(_host: &havre_engine_types::HostConfig) -> Option<Rate> {
-    None
+pub(crate) fn rate_of(host: &havre_engine_types::HostConfig) -> Option<Rate> {
+    let some = |rate: u64| (rate != 0).then_some(rate);
+    let (receive, send) = (some(host.network_receive_bps), some(host.network_send_bps));
+    (receive.is_some() || send.is_some()).then_some(Rate { receive, send })
 }
 
 pub(crate) fn member(fixed: &Fixed, end: &End) -> Member {

@@ -48,6 +48,18 @@ impl Networks {
         self.kernel.was_used()
     }
 
+    /// Takes everything out of the kernel, when no container needs it any more.
+    pub(crate) fn close(&self) -> ApiResult<()> {
+        let opened = self.kernel.opened.lock();
+        let plane = opened.unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(plane), Some(options)) = (plane, &self.kernel.options) else {
+            return Ok(());
+        };
+        plane.clear().map_err(|error| failed(&error))?;
+        fs_err::remove_dir_all(&options.directory)
+            .map_err(|error| crate::error::internal("failed to close the networks", &error))
+    }
+
     /// The data plane; the first call makes the kernel what the records say.
     pub(crate) fn plane(&self) -> ApiResult<Arc<Plane>> {
         self.plane_with(&[])
