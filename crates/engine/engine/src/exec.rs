@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use havre_api_traits::{ApiError, ApiResult, AttachSession, ExecStart, Execs, TerminalSize};
 use havre_engine_types::{ExecCreateRequest, ExecInspect, ExecProcessConfig};
-use havre_types::ExecId;
+use havre_types::{ContainerId, ExecId};
 use tokio::sync::watch;
 
 pub(crate) use record::recover;
