@@ -57,8 +57,8 @@ pub use networks::{
 };
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use system::{
-    Commit, ComponentVersion, FirewallInfo, IndexInfo, PlatformInfo, PluginsInfo, RegistryConfig,
-    Runtime, SwarmInfo, SystemInfo, SystemVersion,
+    Commit, ComponentVersion, DeviceInfo, FirewallInfo, IndexInfo, PlatformInfo, PluginsInfo,
+    RegistryConfig, Runtime, SwarmInfo, SystemInfo, SystemVersion,
 };
 pub use usage::{AuthConfig, AuthResponse, DiskUsage, ObjectUsage};
 

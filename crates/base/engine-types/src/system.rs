@@ -82,7 +82,19 @@ pub struct SystemInfo {
     pub firewall_backend: Option<FirewallInfo>,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DeviceInfo>,
     pub warnings: Vec<String>,
+}
+
+/// A device that containers can be given by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DeviceInfo {
+    /// The driver that knows it.
+    pub source: String,
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// Plugins by kind.

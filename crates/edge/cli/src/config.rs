@@ -219,7 +219,6 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
     let int = |name: &str| matches.int(name).unwrap_or(0);
     let bytes = |name: &str| matches.bytes(name).unwrap_or(0);
     let words = |name: &str| some_words(matches, name);
-    let uint = |name: &str| u64::try_from(matches.int(name).unwrap_or(0)).unwrap_or(0);
     let swappiness = matches
         .int("memory-swappiness")
         .filter(|value| *value != -1);
@@ -274,10 +273,6 @@ fn host_config(matches: &Matches) -> Result<HostConfig> {
         memory_swappiness: Some(swappiness.unwrap_or(-1)),
         oom_kill_disable: Some(matches.on("oom-kill-disable")),
         pids_limit: Some(int("pids-limit")),
-        cpu_count: int("cpu-count"),
-        cpu_percent: int("cpu-percent"),
-        io_maximum_iops: uint("io-maxiops"),
-        io_maximum_bandwidth: u64::try_from(bytes("io-maxbandwidth")).unwrap_or(0),
         init: matches.has("init").then(|| matches.on("init")),
         ..HostConfig::default()
     })

@@ -18,7 +18,7 @@ use havre_meta::{Batch, Meta};
 use havre_types::Timestamp;
 use tokio::sync::watch;
 
-pub(crate) use self::filter::{check, wanted};
+pub(crate) use self::filter::wanted;
 use self::tail::Tail;
 
 /// Kind of the documents in the metadata store.

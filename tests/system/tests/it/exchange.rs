@@ -43,6 +43,22 @@ fn run_pulls_a_missing_image() -> Result<()> {
         "{stderr}"
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n");
+    // One for another machine does not count, and the registry is asked again.
+    let words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--platform",
+        "linux/arm64",
+        &name,
+    ];
+    let output = engine.havre_output(&words)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains(&format!("Unable to find image '{name}' locally")),
+        "{stderr}"
+    );
     Ok(())
 }
 

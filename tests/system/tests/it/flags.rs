@@ -5,7 +5,6 @@ use anyhow::Result;
 use havre_testkit::engine::EngineOptions;
 use havre_testkit::http::Body;
 use havre_testkit::{Engine, ensure_packages};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 /// Whether the host's controllers are on cgroup version 1, where the files below are.
@@ -457,58 +456,6 @@ fn warnings_tell_what_does_not_hold() -> Result<()> {
             "{output:?}"
         );
     }
-    Ok(())
-}
-
-#[test]
-fn devices_come_by_name_from_descriptions_of_root() -> Result<()> {
-    ensure_packages()?;
-    let folder = tempfile::tempdir()?;
-    fs_err::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    let host = folder.path().join("library");
-    fs_err::write(&host, "from the host")?;
-    let text = format!(
-        "cdiVersion: 0.6.0\nkind: harbour.example/crane\ncontainerEdits:\n  env: [CRANES=1]\ndevices:\n\
-         - name: north\n  containerEdits:\n    deviceNodes: [{{path: /dev/crane, hostPath: /dev/null}}]\n\
-         \x20   mounts: [{{hostPath: '{}', containerPath: /lib/crane, options: [ro, bind]}}]\n\
-         \x20   hooks: [{{hookName: createContainer, path: /bin/sh, args: [sh, -c, 'env >{}/hook']}}]\n",
-        host.display(),
-        folder.path().display()
-    );
-    let file = folder.path().join("crane.yaml");
-    fs_err::write(&file, &text)?;
-    fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
-    let engine = Engine::start_with(EngineOptions {
-        args: vec![
-            "--cdi-spec-dir".to_owned(),
-            folder.path().display().to_string(),
-        ],
-        ..EngineOptions::default()
-    })?;
-    load_busybox(&engine)?;
-    let words = [
-        "--device",
-        "harbour.example/crane=north",
-        "-e",
-        "SECRET=image",
-        "busybox",
-        "sh",
-        "-c",
-        "echo $CRANES; echo x >/dev/crane && cat /lib/crane; touch /lib/crane 2>/dev/null || echo kept",
-    ];
-    assert_eq!(stdout_of(&engine, &words)?, "1\nfrom the hostkept");
-    let hook = fs_err::read_to_string(folder.path().join("hook"))?;
-    assert!(
-        !hook.contains("SECRET"),
-        "the hook saw the container's environment: {hook}"
-    );
-    fs_err::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777))?;
-    let refused = run_rm(&engine, &words)?;
-    assert_fails(
-        &refused,
-        125,
-        "unresolvable CDI devices harbour.example/crane=north",
-    );
     Ok(())
 }
 

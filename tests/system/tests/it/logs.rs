@@ -3,6 +3,7 @@
 mod files;
 mod receivers;
 mod remote;
+mod syslog;
 
 use anyhow::{Result, ensure};
 use havre_testkit::Engine;

@@ -1,5 +1,6 @@
 //! Rows of the weakness catalogue that can be seen from outside, by their numbers there.
 
+mod devices;
 pub(crate) mod fixture;
 mod host;
 mod identity;

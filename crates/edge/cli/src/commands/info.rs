@@ -116,6 +116,12 @@ fn plugins(info: &SystemInfo) -> String {
         )
         .ok();
     }
+    if !info.discovered_devices.is_empty() {
+        text.push_str(" Discovered Devices:\n");
+        for device in &info.discovered_devices {
+            writeln!(text, "  {}: {}", device.source, device.id).ok();
+        }
+    }
     writeln!(text, " Swarm: {}", info.swarm.local_node_state).ok();
     text
 }

@@ -20,6 +20,9 @@ use crate::spec::Command;
 use crate::ui::Output;
 use crate::{signals, terminal};
 
+/// What the docker command line sends to engines on Windows alone.
+const WINDOWS_ONLY: [&str; 4] = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"];
+
 /// `create`: makes a container and prints its id.
 pub(super) async fn create(
     app: &mut App,
@@ -167,6 +170,11 @@ pub(super) async fn exit_status(client: &Client, wait: havre_client::Response) -
 }
 
 fn plan(app: &App, command: &Command, path: &str, matches: &Matches) -> Outcome<CreatePlan> {
+    if let Some(flag) = WINDOWS_ONLY.iter().find(|flag| matches.has(flag)) {
+        return Err(Failure::new(format!(
+            "\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+        )));
+    }
     let mut plan = config::plan(matches, &app.environment).map_err(|error| match error {
         ConfigError::Flag(error) => Failure::with_code(
             help::wrong_flag(command, path, &error.to_string()),
@@ -257,11 +265,13 @@ async fn request(
     }
 }
 
-/// A missing network or volume is "not found" too; pulling would not help then.
+/// A missing network or volume is "not found" too; pulling would not help then. It may for an image that is there
+/// for another platform only.
 fn says_no_image(error: &ClientError) -> bool {
-    error
-        .engine_message()
-        .is_some_and(|message| message.to_lowercase().contains("no such image"))
+    error.engine_message().is_some_and(|message| {
+        let message = message.to_lowercase();
+        message.contains("no such image") || message.starts_with("image with reference ")
+    })
 }
 
 async fn pull_image(app: &mut App, plan: &CreatePlan) -> Outcome {

@@ -27,10 +27,6 @@ pub(crate) fn merge(
         user.stop_timeout = base.stop_timeout;
     }
     user.healthcheck = health(user.healthcheck.take(), base.healthcheck.as_ref());
-    if user.shell.as_ref().is_none_or(Vec::is_empty) {
-        // For the health check in shell form.
-        user.shell.clone_from(&base.shell);
-    }
     user.env = environment(user.env.take(), base.env.as_deref());
     // The command line sends an empty set; Docker shows none then.
     user.volumes = user.volumes.filter(|volumes| !volumes.is_empty());

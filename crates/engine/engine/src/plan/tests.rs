@@ -212,6 +212,18 @@ fn what_is_not_there_yet_is_named() {
     insta::assert_snapshot!(refused.join("\n"));
 }
 
+/// As with dockerd, whose health checks in shell form take `/bin/sh` whatever the image was built with.
+#[test]
+fn the_shell_of_an_image_is_not_its_containers() {
+    let mut image = image();
+    image.config.shell = strings(&["/bin/ash", "-c"]);
+    let mut user = ContainerConfig::default();
+    assert_eq!(merge(user.clone(), &image).unwrap().shell, None);
+    user.shell = strings(&["/bin/own"]);
+    let own = merge(user, &image).unwrap().shell;
+    assert_eq!(own, strings(&["/bin/own"]));
+}
+
 #[test]
 fn commands_merge_as_dockers() {
     let case =

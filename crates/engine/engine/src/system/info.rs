@@ -6,11 +6,12 @@ use std::path::Path;
 
 use havre_cgroup::{Host, Mode};
 use havre_engine_types::{
-    Commit, IndexInfo, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, SystemInfo,
+    Commit, DeviceInfo, IndexInfo, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, SystemInfo,
 };
 use havre_types::Timestamp;
 
 use super::VERSION;
+use crate::cdi::Catalogue;
 use crate::engine::{Config, Shared};
 use crate::runtimes::OWN;
 use crate::state::Status;
@@ -34,6 +35,7 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
     let uname = rustix::system::uname();
     let os = os_release();
     let config = &shared.config;
+    let devices = Catalogue::read(&config.cdi_spec_dirs);
     SystemInfo {
         id: config.instance.clone(),
         containers: running + paused + stopped,
@@ -73,6 +75,7 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
             .iter()
             .map(|directory| directory.display().to_string())
             .collect(),
+        discovered_devices: devices.names().map(discovered).collect(),
         swarm: SwarmInfo {
             local_node_state: "inactive".to_owned(),
             ..SwarmInfo::default()
@@ -92,8 +95,15 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         ],
         ipv4_forwarding: fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|t| t.trim() == "1"),
-        warnings: missing(),
+        warnings: missing().into_iter().chain(devices.warnings).collect(),
         ..cgroup_info()
+    }
+}
+
+fn discovered(name: &str) -> DeviceInfo {
+    DeviceInfo {
+        source: "cdi".to_owned(),
+        id: name.to_owned(),
     }
 }
 
