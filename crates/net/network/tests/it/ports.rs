@@ -140,7 +140,7 @@ fn tens_of_thousands_of_ports_are_one_element() {
         plane.attach(&one, &spec).unwrap();
         let took = begin.elapsed();
         println!("50,001 ports: {took:?}");
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         let rules = output("nft", &["list", "ruleset"]);
         assert!(rules.contains("udp . 10000-60000 : 172.30.0.2"), "{rules}");
         assert!(rules.len() < 20_000, "{}", rules.len());
