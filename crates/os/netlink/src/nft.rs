@@ -3,6 +3,7 @@
 //! A [`Batch`] is sent as one transaction: the kernel takes all of it or nothing. Numbers are those of
 //! `linux/netfilter/nf_tables.h`; the meaning of everything is that of man 8 nft.
 
+mod expression;
 mod foreign;
 mod rule;
 mod set;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use havre_netlink::{Connections, Route, Shaper};
+use rustix::io::Errno;
 
 use super::janitor::Remains;
 use super::{Base, Endpoint, Plane};
@@ -12,12 +15,32 @@ use crate::error::NetworkError;
 use crate::sandbox::Sandbox;
 use crate::spec::{Attached, EndpointSpec, Protocol, Publication, Rate};
 
+/// How long an address on a parent may be kept by an interface that is going.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);
+
 impl Plane {
     /// Connects a namespace to a network: interface, addresses, routes, and last the published ports.
     pub fn attach(&self, sandbox: &Sandbox, spec: &EndpointSpec) -> Result<Attached, NetworkError> {
         let addresses: Vec<_> = own_addresses(spec);
         self.janitor
             .wait_for(|address| addresses.contains(&address));
+        let begin = Instant::now();
+        loop {
+            match self.attach_now(sandbox, spec) {
+                // The namespace of a container that ended goes when the kernel finds the time, and until then its interface
+                // has the hardware address on the parent that is wanted again.
+                Err(NetworkError::Kernel(error))
+                    if error.errno() == Some(Errno::ADDRINUSE) && begin.elapsed() < PATIENCE =>
+                {
+                    thread::park_timeout(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn attach_now(&self, sandbox: &Sandbox, spec: &EndpointSpec) -> Result<Attached, NetworkError> {
         let mut core = self.core();
         let core = &mut *core;
         if core.endpoints.contains_key(&spec.id) {

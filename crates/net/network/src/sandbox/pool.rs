@@ -13,8 +13,9 @@ use super::{Cable, FIRST, Sandbox};
 use crate::error::NetworkError;
 use crate::inside::{apart, set_if_there};
 
-/// Nothing is made for so long after one was taken: the kernel does such things one by one, and a container is starting.
-const CALM: Duration = Duration::from_millis(20);
+/// While there is another one, nothing is made for so long after one was taken: the kernel does such things one by one, and
+/// the one that was taken is being connected.
+const CALM: Duration = Duration::from_millis(5);
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// What the makers need of the host.
@@ -120,9 +121,8 @@ impl Shared {
     fn run(&self) {
         let mut shelf = self.shelf();
         while !shelf.closed {
-            let rest = shelf
-                .taken
-                .map_or(Duration::ZERO, |taken| CALM.saturating_sub(taken.elapsed()));
+            let taken = shelf.taken.filter(|_| !shelf.ready.is_empty());
+            let rest = taken.map_or(Duration::ZERO, |taken| CALM.saturating_sub(taken.elapsed()));
             if shelf.ready.len() >= shelf.wanted {
                 shelf = self.wait(shelf, FOREVER);
             } else if !rest.is_zero() {

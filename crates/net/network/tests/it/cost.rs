@@ -83,6 +83,6 @@ fn a_container_from_the_pool_costs_little() {
             median(take),
             median(second)
         );
-        assert!(attach < Duration::from_millis(100), "{attach:?}");
+        assert!(attach < Duration::from_secs(1), "{attach:?}");
     });
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod interfaces;
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod support;

@@ -73,3 +73,19 @@ fn a_socket_by_directory_ignores_the_length_of_the_path() {
 fn fs_create_all(path: &std::path::Path) {
     std::fs::create_dir_all(path).expect("directories");
 }
+
+#[test]
+fn a_deaf_socket_hears_nothing_until_it_may() {
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    havre_sys::net::set_deaf(server.as_fd(), true).unwrap();
+    client.send_to(b"lost", address).unwrap();
+    havre_sys::net::set_deaf(server.as_fd(), false).unwrap();
+    client.send_to(b"heard", address).unwrap();
+    let mut buffer = [0; 16];
+    let count = server.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"heard");
+    let again = havre_sys::net::set_deaf(server.as_fd(), false).unwrap_err();
+    assert_eq!(again.kind(), std::io::ErrorKind::NotFound);
+}
