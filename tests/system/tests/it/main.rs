@@ -11,6 +11,8 @@ mod changes;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod connected;
+#[cfg(test)]
 mod containerd;
 #[cfg(test)]
 mod crash;
