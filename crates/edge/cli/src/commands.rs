@@ -14,6 +14,7 @@ mod inspect;
 mod login;
 mod logs;
 mod manage;
+mod network;
 mod prune;
 mod ps;
 mod pull;
@@ -62,6 +63,13 @@ pub(crate) async fn run(
         Action::Login => login::login(app, matches).await,
         Action::Logout => login::logout(app, matches),
         Action::Logs => logs::logs(app, matches).await,
+        Action::NetworkConnect => network::connect(app, matches).await,
+        Action::NetworkCreate => network::create(app, matches).await,
+        Action::NetworkDisconnect => network::disconnect(app, matches).await,
+        Action::NetworkInspect => inspect::networks(app, matches).await,
+        Action::NetworkList => network::list(app, matches).await,
+        Action::NetworkPrune => network::prune(app, matches).await,
+        Action::NetworkRemove => network::remove(app, matches).await,
         Action::Pause => manage::pause(app, matches, "pause").await,
         Action::Port => manage::port(app, matches).await,
         Action::Ps => ps::ps(app, matches).await,

@@ -21,6 +21,7 @@ pub(crate) struct ConfigFile {
     pub http_headers: BTreeMap<String, String>,
     pub ps_format: String,
     pub images_format: String,
+    pub networks_format: String,
     pub stats_format: String,
     pub detach_keys: String,
     pub creds_store: String,

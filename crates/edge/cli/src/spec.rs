@@ -8,6 +8,7 @@ mod create;
 mod image;
 mod limits;
 mod manage;
+mod network;
 mod system;
 
 use crate::flags::{Flag, Kind};
@@ -40,6 +41,13 @@ pub(crate) enum Action {
     Login,
     Logout,
     Logs,
+    NetworkConnect,
+    NetworkCreate,
+    NetworkDisconnect,
+    NetworkInspect,
+    NetworkList,
+    NetworkPrune,
+    NetworkRemove,
     Pause,
     Port,
     Ps,
@@ -105,11 +113,17 @@ pub(crate) enum Words {
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The first argument is a container in one of the states; the others may be too when `many`.
-    Containers { many: bool, states: States },
+    Containers {
+        many: bool,
+        states: States,
+    },
     /// Images, at most so many.
     Images(usize),
     /// Containers and images.
     Objects,
+    Networks,
+    /// A network, then a container.
+    NetworkAndContainer,
 }
 
 /// Which containers a command can do something with.
@@ -212,7 +226,7 @@ pub(crate) struct Group {
 }
 
 /// The management groups.
-pub(crate) const GROUPS: [Group; 4] = [
+pub(crate) const GROUPS: [Group; 5] = [
     Group {
         name: "checkpoint",
         about: "Manage checkpoints",
@@ -224,6 +238,10 @@ pub(crate) const GROUPS: [Group; 4] = [
     Group {
         name: "image",
         about: "Manage images",
+    },
+    Group {
+        name: "network",
+        about: "Manage networks",
     },
     Group {
         name: "system",
@@ -291,6 +309,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> {
         .chain(create::COMMANDS)
         .chain(image::COMMANDS)
         .chain(manage::COMMANDS)
+        .chain(network::COMMANDS)
         .chain(system::COMMANDS)
 }
 

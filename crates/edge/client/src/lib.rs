@@ -11,6 +11,7 @@ mod error;
 mod http;
 mod lines;
 mod monitor;
+mod network;
 mod query;
 pub mod stdcopy;
 

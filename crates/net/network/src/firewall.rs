@@ -84,14 +84,28 @@ impl Firewall {
         settings: Settings,
         guard: Guard,
     ) -> Result<Self, NetworkError> {
-        let model = Model {
+        let mut nft = Nft::open()?;
+        let mut model = Model {
             settings,
             ..Model::default()
         };
+        // The table of a former engine may say that it made the host forward packets.
+        let sets = match nft.foreign_sets(Tables::Inet, &name) {
+            Err(error) if error.is_absent() => Vec::new(),
+            other => other?,
+        };
+        for set in sets {
+            for (ipv6, mark) in rules::GUARDS {
+                if set.name == mark {
+                    model.settings.guard_ipv4 |= !ipv6;
+                    model.settings.guard_ipv6 |= ipv6;
+                }
+            }
+        }
         Ok(Self {
             name,
             inner: Mutex::new(Inner {
-                nft: Nft::open()?,
+                nft,
                 model,
                 guard,
                 sources: Vec::new(),
@@ -287,10 +301,18 @@ impl Firewall {
         let mut batch = self.batch();
         table::remove(&mut batch, &old);
         table::add(&mut batch, &new);
-        if let Some(end) = inner.model.endpoints.get_mut(id) {
+        let before = inner.model.endpoints.get_mut(id).map(|end| {
+            let before = end.publications.clone();
             end.publications = ports;
+            before
+        });
+        let done = self.commit(&mut inner, batch);
+        if let (Err(_), Some(end), Some(before)) =
+            (&done, inner.model.endpoints.get_mut(id), before)
+        {
+            end.publications = before;
         }
-        self.commit(&mut inner, batch)
+        done
     }
 
     /// What the rules follow from, and what others have to say.
@@ -310,11 +332,20 @@ impl Firewall {
         Ok((inner.model.clone(), Others { chains, guard }))
     }
 
-    /// Removes the table.
-    pub(crate) fn remove(&self) -> Result<(), NetworkError> {
+    /// What holds for all networks.
+    pub(crate) fn settings(&self) -> Settings {
+        self.lock().model.settings
+    }
+
+    /// Removes the table; as long as it guards a family that is forwarded, that part of it stays.
+    pub(crate) fn remove(&self, settings: Settings) -> Result<(), NetworkError> {
         let mut inner = self.lock();
         inner.model.networks.clear();
         inner.model.endpoints.clear();
+        inner.model.settings = settings;
+        if settings.guards(false) || settings.guards(true) {
+            return self.rebuild(&mut inner);
+        }
         let mut batch = self.batch();
         batch.remove_table();
         Ok(inner.nft.commit(batch)?)

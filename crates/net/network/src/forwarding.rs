@@ -3,6 +3,7 @@
 //! Containers need it. Where it was off, switching it on must not make the host a router for everybody else (SECURITY
 //! N21): the engine remembers that it was the one, and its rules then forward for containers only.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::NetworkError;
@@ -28,11 +29,7 @@ impl Forwarding {
         if !self.wanted {
             return Ok(false);
         }
-        let path = if ipv6 {
-            "net/ipv6/conf/all/forwarding"
-        } else {
-            "net/ipv4/ip_forward"
-        };
+        let path = path(ipv6);
         let now = parameter(path);
         if now.as_deref() != Some("0") {
             return Ok(now.is_some() && self.ours(ipv6));
@@ -43,6 +40,17 @@ impl Forwarding {
         }
         set_parameter(path, "1")?;
         Ok(true)
+    }
+
+    /// Switches off what this engine switched on.
+    pub(crate) fn disable(&self, ipv6: bool) -> Result<(), NetworkError> {
+        set_parameter(path(ipv6), "0")?;
+        match fs_err::remove_file(self.file(ipv6)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NetworkError::system(
+                "forget that this engine made the host forward packets",
+            )(error)),
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, ipv6: bool) -> PathBuf {
@@ -67,6 +75,14 @@ impl Forwarding {
         fs_err::create_dir_all(&self.directory).map_err(failed())?;
         let boot = parameter("kernel/random/boot_id").unwrap_or_default();
         fs_err::write(self.file(ipv6), boot).map_err(failed())
+    }
+}
+
+fn path(ipv6: bool) -> &'static str {
+    if ipv6 {
+        "net/ipv6/conf/all/forwarding"
+    } else {
+        "net/ipv4/ip_forward"
     }
 }
 

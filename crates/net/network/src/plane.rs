@@ -209,13 +209,26 @@ impl Plane {
         Ok(())
     }
 
-    /// Removes everything that this engine made, as when it is uninstalled: the bridges and parents, then the table.
+    /// Removes everything that this engine made: the bridges and parents, then the table. A host that it made forward
+    /// packets does so no more, unless there are bridges of others that may need it by now: then the guard stays.
     pub fn clear(&self) -> Result<(), NetworkError> {
         let networks: Vec<String> = self.core().networks.keys().cloned().collect();
         for id in networks {
             self.remove_network(&id)?;
         }
-        self.firewall.remove()
+        let links = self.core().route.links()?;
+        let others = links.iter().any(|link| link.kind == "bridge");
+        let mut settings = self.firewall.settings();
+        if !others {
+            for ipv6 in [false, true] {
+                if settings.guards(ipv6) {
+                    self.forwarding.disable(ipv6)?;
+                }
+            }
+            settings.guard_ipv4 = false;
+            settings.guard_ipv6 = false;
+        }
+        self.firewall.remove(settings)
     }
 
     /// A namespace for a container: one that was made ahead, or a new one.

@@ -1,4 +1,4 @@
-//! `inspect`, of containers, images and anything else.
+//! `inspect`, of containers, images, networks and anything else.
 
 mod shapes;
 
@@ -79,6 +79,24 @@ pub(super) async fn images(app: &mut App, matches: &Matches) -> Outcome {
     let mut failures = Vec::new();
     for name in &matches.args {
         match app.client.image_inspect(name, &platform).await {
+            Ok(value) => found.push(value),
+            Err(error) => failures.push(error.into()),
+        }
+    }
+    show(app, matches, template.as_ref(), &found, failures)
+}
+
+/// `network inspect NETWORK…`
+pub(super) async fn networks(app: &mut App, matches: &Matches) -> Outcome {
+    let template = template(matches)?;
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for name in &matches.args {
+        match app
+            .client
+            .network_inspect(name, matches.on("verbose"))
+            .await
+        {
             Ok(value) => found.push(value),
             Err(error) => failures.push(error.into()),
         }

@@ -126,6 +126,9 @@ pub(super) async fn top(app: &mut App, matches: &Matches) -> Outcome {
 /// `port CONTAINER [PRIVATE_PORT[/PROTO]]`
 pub(super) async fn port(app: &mut App, matches: &Matches) -> Outcome {
     let name = matches.args.first().map_or("", String::as_str);
+    if matches.on("explain") {
+        return explain(app, name).await;
+    }
     let container = app.client.container_inspect(name, false).await?;
     let published = container.pointer("/NetworkSettings/Ports");
     let ports = published.and_then(Value::as_object);
@@ -155,6 +158,27 @@ pub(super) async fn port(app: &mut App, matches: &Matches) -> Outcome {
     for line in lines {
         app.ui.line(&safe(&line));
     }
+    Ok(())
+}
+
+/// `port --explain CONTAINER`
+async fn explain(app: &mut App, name: &str) -> Outcome {
+    let answer = app.client.explain_ports(name).await?;
+    let titles = ["PORT", "NETWORK", "FROM", "ADDRESS", "REACHABLE", "BECAUSE"];
+    let mut lines = vec![titles.map(str::to_owned).join("\t")];
+    for port in answer.ports {
+        let reachable = if port.reachable { "yes" } else { "no" };
+        let columns = [
+            port.port,
+            port.network,
+            port.from,
+            port.address,
+            reachable.to_owned(),
+            port.because,
+        ];
+        lines.push(columns.map(|text| safe(&text).into_owned()).join("\t"));
+    }
+    app.ui.line(&tabwriter::align(&lines.join("\n"), 8, 3));
     Ok(())
 }
 
@@ -194,7 +218,7 @@ fn host_address(binding: &Value) -> String {
 }
 
 /// Compares texts so that `9` comes before `10`.
-fn naturally(a: &str, b: &str) -> std::cmp::Ordering {
+pub(super) fn naturally(a: &str, b: &str) -> std::cmp::Ordering {
     let runs = |text: &str| {
         let mut runs: Vec<(u64, String)> = Vec::new();
         let mut last_digit = None;

@@ -127,6 +127,11 @@ pub(super) async fn containers(app: &mut App, matches: &Matches) -> Outcome {
     Ok(())
 }
 
+/// Removes networks; what there is to say of it.
+pub(super) async fn networks(app: &App, filters: &Filters) -> Outcome<String> {
+    Ok(Kind::Networks.prune(app, filters, false).await?.text)
+}
+
 /// `system prune`
 pub(super) async fn system(app: &mut App, matches: &Matches) -> Outcome {
     let asked = filters(matches)?;

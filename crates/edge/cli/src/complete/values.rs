@@ -121,6 +121,15 @@ const EVENT_FILTERS: [&str; 12] = [
     "type=",
     "volume=",
 ];
+const NETWORK_FILTERS: [&str; 7] = [
+    "dangling=",
+    "driver=",
+    "id=",
+    "label=",
+    "name=",
+    "scope=",
+    "type=",
+];
 const PRUNE_FILTERS: [&str; 3] = ["label=", "label!=", "until="];
 const TYPES: [&str; 4] = ["container", "image", "network", "volume"];
 
@@ -139,6 +148,8 @@ pub(super) async fn of_flag(
         "cgroupns" => Candidates::of(["host", "private"]),
         "context" => Candidates::of(["default"]),
         "detach-keys" => Candidates::of(["ctrl-"]).open(),
+        "config-from" => Candidates::of(network_names(app).await),
+        "driver" => Candidates::of(["bridge", "ipvlan", "macvlan"]),
         "filter" => filters(app, command.map(|(command, _)| command.action), word).await,
         "format" => Candidates::of(["json", "table"]),
         "gpus" => Candidates::of(["all"]),
@@ -203,6 +214,12 @@ pub(super) async fn of_argument(
         Words::Images(most) if args.len() < most => images(app).await,
         Words::Images(_) if command.interspersed => Candidates::default(),
         Words::Images(_) => Candidates::files(),
+        Words::Networks => named_networks(app, args).await,
+        Words::NetworkAndContainer => match args.len() {
+            0 => named_networks(app, args).await,
+            1 => containers(app, States::Any, args).await,
+            _ => Candidates::default(),
+        },
         Words::Objects => {
             let mut found = containers(app, States::Any, args).await;
             found.words.extend(images(app).await.words);
@@ -272,23 +289,26 @@ async fn networks(app: &App, word: &str) -> Candidates {
         let names = containers(app, States::Any, &[]).await;
         return names.with_prefix("container:");
     }
-    let list = app.client.list_other("/networks").await.unwrap_or_default();
-    let name = |network: &Value| {
-        network
-            .get("Name")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let mut words: Vec<String> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(name)
-        .collect();
+    let mut words = network_names(app).await;
     words.extend(["host", "none", "container:"].map(str::to_owned));
     words.sort();
     words.dedup();
     Candidates::of(words)
+}
+
+/// Networks that are not in the line already.
+async fn named_networks(app: &App, args: &[String]) -> Candidates {
+    let mut words = network_names(app).await;
+    words.retain(|word| !args.contains(word));
+    words.sort();
+    Candidates::of(words)
+}
+
+async fn network_names(app: &App) -> Vec<String> {
+    // An engine that does not answer leaves nothing to propose.
+    let list = app.client.network_list(&Query::new()).await;
+    let names = list.unwrap_or_default().into_iter();
+    names.map(|network| network.name).collect()
 }
 
 async fn namespaces(app: &App, fixed: &[&str], word: &str) -> Candidates {
@@ -328,6 +348,11 @@ async fn filters(app: &App, action: Option<Action>, word: &str) -> Candidates {
         ]),
         Some("health") => Candidates::of(["healthy", "none", "starting", "unhealthy"]),
         Some("dangling" | "is-task") => Candidates::of(["true", "false"]),
+        Some("type") if action == Some(Action::NetworkList) => {
+            Candidates::of(["builtin", "custom"])
+        }
+        Some("driver") => Candidates::of(["bridge", "host", "ipvlan", "macvlan", "null"]),
+        Some("scope") => Candidates::of(["local", "swarm"]),
         Some("type") => Candidates::of([
             "builder",
             "config",
@@ -351,7 +376,8 @@ async fn filters(app: &App, action: Option<Action>, word: &str) -> Candidates {
             return match action {
                 Some(Action::Images) => Candidates::of(IMAGE_FILTERS),
                 Some(Action::Events) => Candidates::of(EVENT_FILTERS),
-                Some(Action::PruneContainers | Action::PruneSystem) => {
+                Some(Action::NetworkList) => Candidates::of(NETWORK_FILTERS),
+                Some(Action::PruneContainers | Action::PruneSystem | Action::NetworkPrune) => {
                     Candidates::of(PRUNE_FILTERS)
                 }
                 _ => Candidates::of(CONTAINER_FILTERS),

@@ -104,7 +104,12 @@ pub(super) const COMMANDS: &[Command] = &[
         "List the published ports of a container, or where one is published",
     )
     .arity(Arity::Between(1, 2))
-    .container(States::Running),
+    .container(States::Running)
+    .flags(&[Flag::new(
+        "explain",
+        Kind::Bool,
+        "Say who can reach each port, and which rule decides it",
+    )]),
     Command::new(
         Action::PruneContainers,
         &["container prune"],

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use havre_netlink::{LinkChange, NewRoute, Route, Shaper};
-use havre_types::Cidr;
+use havre_types::{Cidr, MacAddress};
 
 use super::mac_of;
 use crate::error::NetworkError;
@@ -44,15 +44,24 @@ impl Inner<'_> {
                 Ok(())
             })?;
         }
-        let change = LinkChange {
+        let up = LinkChange {
             up: Some(true),
+            ..LinkChange::default()
+        };
+        let bridged = self.network.bridge().is_some();
+        let change = LinkChange {
+            up: bridged.then_some(true),
             mtu: self.mtu,
-            address: self.own_hardware().then(|| mac_of(self.spec)).flatten(),
+            address: self.hardware(),
             ..LinkChange::default()
         };
         route.change_link(self.index, &change)?;
         for address in self.addresses() {
             route.add_address(self.index, address)?;
+        }
+        if !bridged {
+            // Last, so that it is announced with its addresses.
+            route.change_link(self.index, &up)?;
         }
         for new in self.routes() {
             route.add_route(&new)?;
@@ -63,9 +72,15 @@ impl Inner<'_> {
         Ok(())
     }
 
-    /// ipvlan has its parent's, and a given one is an error of who asked.
-    fn own_hardware(&self) -> bool {
-        !matches!(self.network.driver, Driver::Ipvlan(_))
+    /// The hardware address to be set. ipvlan has its parent's. A macvlan interface keeps the random one that it was made
+    /// with, as with Docker: the one that the last holder of its IP address had may still be taken on the parent, by a
+    /// namespace that is going.
+    fn hardware(&self) -> Option<MacAddress> {
+        match self.network.driver {
+            Driver::Bridge(_) => mac_of(self.spec),
+            Driver::Macvlan(_) => self.spec.mac,
+            Driver::Ipvlan(_) => None,
+        }
     }
 
     /// Kernel parameters as paths below `/proc/sys`, in order.
@@ -77,6 +92,16 @@ impl Inner<'_> {
             (true, true) => found.push((of_ipv6("disable_ipv6"), "0".to_owned())),
             (false, false) => found.push((of_ipv6("disable_ipv6"), "1".to_owned())),
             (true, false) | (false, true) => {}
+        }
+        if self.network.bridge().is_none() {
+            // Others on the wire may remember whom these addresses were of.
+            let announced = "1".to_owned();
+            let name = self.name;
+            found.push((
+                format!("net/ipv4/conf/{name}/arp_notify"),
+                announced.clone(),
+            ));
+            found.push((of_ipv6("ndisc_notify"), announced));
         }
         for (key, value) in &self.spec.sysctls {
             found.push((parameter_path(key, self.name)?, value.clone()));

@@ -7,7 +7,6 @@ use havre_types::MacAddress;
 use rustix::io::Errno;
 
 use super::inner::Inner;
-use super::mac_of;
 use crate::error::NetworkError;
 use crate::names;
 use crate::sandbox::Sandbox;
@@ -189,7 +188,7 @@ impl Joining<'_> {
         }
         let own = match &self.network.driver {
             Driver::Ipvlan(_) => link.address,
-            Driver::Bridge(_) | Driver::Macvlan(_) => mac_of(self.spec).or(link.address),
+            Driver::Bridge(_) | Driver::Macvlan(_) => self.spec.mac.or(link.address),
         };
         state.names.insert(name.clone());
         Ok(Attached {

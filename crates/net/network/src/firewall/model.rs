@@ -34,6 +34,17 @@ pub(crate) struct Settings {
     pub(crate) direct_routing: bool,
 }
 
+impl Settings {
+    /// Whether a family is forwarded for containers only.
+    pub(crate) fn guards(self, ipv6: bool) -> bool {
+        if ipv6 {
+            self.guard_ipv6
+        } else {
+            self.guard_ipv4
+        }
+    }
+}
+
 fn interface(name: &str) -> Atom {
     Atom::Interface(name.to_owned())
 }
@@ -66,7 +77,7 @@ impl Model {
             );
         }
         Table {
-            collections: rules::collections(),
+            collections: rules::collections(self.settings),
             chains: rules::chains(self.settings),
             items,
         }

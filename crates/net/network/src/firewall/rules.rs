@@ -32,7 +32,7 @@ const PORT_AT4: &[Field] = &[Field::Destination4, Field::Protocol, Field::Destin
 const PORT_AT6: &[Field] = &[Field::Destination6, Field::Protocol, Field::DestinationPort];
 
 /// The sets and maps.
-pub(crate) fn collections() -> Vec<Collection> {
+pub(crate) fn collections(settings: Settings) -> Vec<Collection> {
     let set = |name, key, interval| Collection {
         name,
         key,
@@ -56,7 +56,11 @@ pub(crate) fn collections() -> Vec<Collection> {
     const PAIR6: &[Type] = &[Type::Ipv6, Type::Ipv6];
     const V4: &[Type] = &[Type::Ipv4];
     const V6: &[Type] = &[Type::Ipv6];
-    vec![
+    let mut guards = Vec::new();
+    for (guarded, name) in GUARDS.map(|(ipv6, name)| (settings.guards(ipv6), name)) {
+        guards.extend(guarded.then(|| set(name, NAME, false)));
+    }
+    let mut all = vec![
         set("bridges", NAME, false),
         set("inside", NAMES, false),
         set("closed", NAMES, false),
@@ -86,8 +90,13 @@ pub(crate) fn collections() -> Vec<Collection> {
         map("ranges6", PORT, V6, true),
         map("ranges-at4", AT4, V4, true),
         map("ranges-at6", AT6, V6, true),
-    ]
+    ];
+    all.extend(guards);
+    all
 }
+
+/// Empty sets that tell the next engine that this one made the host forward packets.
+pub(crate) const GUARDS: [(bool, &str); 2] = [(false, "guards4"), (true, "guards6")];
 
 /// The chains.
 pub(crate) fn chains(settings: Settings) -> Vec<Chain> {
@@ -203,8 +212,8 @@ fn destinations(arriving: bool) -> Vec<Line> {
 
 fn forward(settings: Settings) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (ipv6, guarded) in [(false, settings.guard_ipv4), (true, settings.guard_ipv6)] {
-        if guarded {
+    for ipv6 in [false, true] {
+        if settings.guards(ipv6) {
             // Bridges of other engines and of the administrator are theirs.
             let tests = vec![
                 Test::Ipv6(ipv6),

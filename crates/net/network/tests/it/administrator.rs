@@ -224,14 +224,36 @@ fn the_host_becomes_no_router() {
             .attach(&one, &end(&net, "e1", "172.30.0.2/16"))
             .unwrap();
         inside(one.fd(), || ask("198.51.100.2:90").unwrap());
-        // Where the host was a router before, it stays one.
-        let other = tempfile::tempdir().unwrap();
+        // Everything is taken out of the kernel, and the engine's directory goes: it is as it was.
+        again.detach(Some(&one), "e1").unwrap();
+        again.clear().unwrap();
+        assert_eq!(forwards(), "0\n");
+        assert!(!ruleset().contains("no router"));
+        // With a bridge of somebody's that may need it, the host goes on forwarding, guarded, whoever forgot why.
+        again.add_network(&net).unwrap();
+        ip(&["link", "add", "virbr0", "type", "bridge"]);
         again.clear().unwrap();
         drop(again);
+        assert_eq!(forwards(), "1\n");
+        lan.inside(|| unreachable("198.51.100.2:90"));
+        let other = tempfile::tempdir().unwrap();
+        let forgetful = plane(other.path());
+        forgetful
+            .reconcile(std::slice::from_ref(&net), &[])
+            .unwrap();
+        lan.inside(|| unreachable("198.51.100.2:90"));
+        forgetful.clear().unwrap();
+        drop(forgetful);
+        // Where the host was a router before, it stays one.
+        output("nft", &["flush ruleset"]);
         let router = plane(other.path());
         router.reconcile(std::slice::from_ref(&net), &[]).unwrap();
         lan.inside(|| ask("198.51.100.2:90").unwrap());
     });
+}
+
+fn forwards() -> String {
+    fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap()
 }
 
 #[test]
