@@ -22,7 +22,7 @@ use rustix::thread::{
 };
 
 /// How long it stays with nothing to serve and no engine.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match serve() {

@@ -70,11 +70,11 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
         answers(&engine, at)?;
     }
     let seen = answers(&engine, &format!("{gateway}:8080"))?;
-    ensure!(seen.contains(&format!("from {gateway}")), "{seen}");
+    ensure!(seen.contains("from ") && seen.contains(&gateway), "{seen}");
     // By the host's address from a neighbour, and from the container itself.
     let fetch = format!("wget -qO- -T 10 http://{gateway}:8080/cgi-bin/who");
     let seen = engine.docker(&["run", "--rm", "busybox", "sh", "-c", &fetch])?;
-    ensure!(seen.starts_with("from 172.17.0."), "{seen}");
+    ensure!(seen.contains("172.17.0.") && !seen.contains(&gateway), "{seen}");
     ensure!(exec(&engine, "web", &fetch)?.starts_with("from "));
     // What was published for the host's loopback address alone is not there for others.
     let fetch = format!("wget -qO- -T 2 http://{gateway}:8081/cgi-bin/who");
@@ -288,7 +288,7 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
     let rules = engine.namespace()?.output(command("nft").args(["list", "ruleset"]))?;
     ensure!(text(&rules.stdout).is_empty(), "{}", text(&rules.stdout));
     engine.restart()?;
-    ensure!(engine.docker(&["network", "ls", "-q", "--filter", "name=one"])?.len() == 12);
+    ensure!(engine.docker(&["network", "ls", "-q", "--filter", "name=^one$"])?.len() == 12);
     engine.docker(&["run", "--rm", "--network", "one", "busybox", "true"])?;
     Ok(())
 }

@@ -33,7 +33,7 @@ pub struct Process {
 
 impl Census {
     /// Looks for everything that belongs to the engine of this directory and with cgroups of this
-    /// name, except the engine itself.
+    /// name, except the engine itself and, while it runs, its network companion.
     pub(super) fn take(directory: &Path, cgroup: &str, engine: Option<u32>) -> Result<Self> {
         let mut census = Self {
             mounts: mounts_below(directory)?,
@@ -51,7 +51,10 @@ impl Census {
             let Some(process) = belonging(pid, directory, by_mounts) else {
                 continue;
             };
-            census.processes.push(process);
+            // It goes with the engine.
+            if engine.is_none() || !process.command.ends_with("/havre-net") {
+                census.processes.push(process);
+            }
         }
         // The parent of all is there for as long as the engine is.
         census.cgroups = cgroups_below(cgroup, engine.is_none())?;
