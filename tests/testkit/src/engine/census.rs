@@ -51,7 +51,10 @@ impl Census {
             let Some(process) = belonging(pid, directory, by_mounts) else {
                 continue;
             };
-            census.processes.push(process);
+            // The name server of the containers stays for as long as the engine does.
+            if engine.is_none() || !process.is_companion() {
+                census.processes.push(process);
+            }
         }
         // The parent of all is there for as long as the engine is.
         census.cgroups = cgroups_below(cgroup, engine.is_none())?;
@@ -93,6 +96,13 @@ impl Census {
             fs_err::remove_dir(cgroup)?;
         }
         Ok(())
+    }
+}
+
+impl Process {
+    fn is_companion(&self) -> bool {
+        let program = self.command.split(' ').next().unwrap_or_default();
+        Path::new(program).ends_with("havre-net")
     }
 }
 
