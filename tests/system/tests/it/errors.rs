@@ -62,21 +62,6 @@ fn bad_requests_are_refused() -> Result<()> {
 }
 
 #[test]
-fn networks_of_later_issues_say_so() -> Result<()> {
-    let engine = engine()?;
-    let bridge =
-        engine.docker_output(&["run", "--rm", "--network", "bridge", "busybox", "true"])?;
-    assert_fails(&bridge, 125, "bridge");
-    let published = engine.docker_output(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
-    assert_fails(&published, 125, "port");
-    assert!(
-        engine.docker(&["ps", "-aq"])?.is_empty(),
-        "a refused container stayed"
-    );
-    Ok(())
-}
-
-#[test]
 fn names_are_unique_and_prefixes_must_be_too() -> Result<()> {
     let engine = engine()?;
     engine.docker(&["create", "--network", "none", "--name", "one", "busybox"])?;
