@@ -4,7 +4,7 @@
 
 mod generate;
 
-use crate::support::{engine, text};
+use crate::support::{networked_engine, text};
 use anyhow::{Context as _, Result, bail, ensure};
 use generate::{Generator, Request};
 use havre_testkit::Engine;
@@ -42,7 +42,7 @@ fn random_requests_break_nothing() -> Result<()> {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let seed = from_environment("HAVRE_FUZZ_SEED")?.unwrap_or(clock);
     println!("HAVRE_FUZZ_SEED={seed} HAVRE_FUZZ_REQUESTS={requests}");
-    let engine = engine()?;
+    let engine = networked_engine()?;
     revive(&engine.socket())?;
     let pid = engine.pid()?;
     let before = usage(pid)?;

@@ -39,6 +39,8 @@ mod logs;
 #[cfg(test)]
 mod monitor;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod pull;
 #[cfg(test)]
 mod restarts;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::http::Body;
-use havre_testkit::{Engine, image};
+use havre_testkit::{Engine, EngineOptions, image};
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -27,6 +27,17 @@ pub(crate) const SLEEPING_BOX: [&str; 9] = [
 pub(crate) fn engine() -> Result<Engine> {
     havre_testkit::ensure_packages()?;
     let engine = Engine::start()?;
+    load_busybox(&engine)?;
+    Ok(engine)
+}
+
+/// The same with a network namespace for itself: for tests of networks other than `none` and `host`.
+pub(crate) fn networked_engine() -> Result<Engine> {
+    havre_testkit::ensure_packages()?;
+    let engine = Engine::start_with(EngineOptions {
+        own_network: true,
+        ..EngineOptions::default()
+    })?;
     load_busybox(&engine)?;
     Ok(engine)
 }

@@ -33,7 +33,7 @@ pub struct Process {
 
 impl Census {
     /// Looks for everything that belongs to the engine of this directory and with cgroups of this
-    /// name, except the engine itself and, while it runs, its network companion.
+    /// name, except the engine itself.
     pub(super) fn take(directory: &Path, cgroup: &str, engine: Option<u32>) -> Result<Self> {
         let mut census = Self {
             mounts: mounts_below(directory)?,
@@ -51,8 +51,8 @@ impl Census {
             let Some(process) = belonging(pid, directory, by_mounts) else {
                 continue;
             };
-            // It goes with the engine.
-            if engine.is_none() || !process.command.ends_with("/havre-net") {
+            // The name server of the containers stays for as long as the engine does.
+            if engine.is_none() || !process.is_companion() {
                 census.processes.push(process);
             }
         }
@@ -96,6 +96,13 @@ impl Census {
             fs_err::remove_dir(cgroup)?;
         }
         Ok(())
+    }
+}
+
+impl Process {
+    fn is_companion(&self) -> bool {
+        let program = self.command.split(' ').next().unwrap_or_default();
+        Path::new(program).ends_with("havre-net")
     }
 }
 

@@ -46,6 +46,24 @@ impl Namespace {
         self.run(|| command.output())?
     }
 
+    /// The names of its interfaces, sorted.
+    pub fn interfaces(&self) -> Result<Vec<String>> {
+        let links = self.run(|| Route::open()?.links())??;
+        let mut names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes an interface, as an administrator might.
+    pub fn remove_interface(&self, name: &str) -> Result<()> {
+        let removed = self.run(|| {
+            let mut route = Route::open()?;
+            let link = route.link(name)?;
+            route.delete_link(link.index)
+        });
+        removed?.with_context(|| format!("removing interface {name}"))
+    }
+
     /// Does something on a thread in it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {

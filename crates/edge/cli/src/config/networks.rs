@@ -42,7 +42,8 @@ pub(super) fn apply(matches: &Matches, host: &mut HostConfig) -> Result<Networki
             }
             host.network_mode.clone_from(&name);
         }
-        if !is_namespace_mode(&name) {
+        // What cannot be had there is the engine's to say.
+        if !is_namespace_mode(&name) || settings != EndpointSettings::default() {
             endpoints.insert(name, settings);
         }
     }

@@ -132,7 +132,8 @@ fn fill(
     if gateway || wanted.gateway.is_some() {
         let address = space.allocate(&pool, wanted.gateway).map_err(|error| {
             let text = wanted.gateway.map(|address| address.to_string());
-            ApiError::internal(format!(
+            // Docker calls it a fault of its own (500); the request asks for what cannot be.
+            ApiError::invalid(format!(
                 "failed to allocate gateway ({}): {error}",
                 text.unwrap_or_default()
             ))
@@ -141,7 +142,7 @@ fn fill(
     }
     for (name, address) in &wanted.aux {
         space.allocate(&pool, Some(*address)).map_err(|error| {
-            ApiError::internal(format!(
+            ApiError::invalid(format!(
                 "failed to allocate secondary ip address ({name}:{address}): {error}"
             ))
         })?;
