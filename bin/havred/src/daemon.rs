@@ -27,6 +27,8 @@ const DEFAULT_GROUP: &str = "docker";
 const OOM_SCORE: i32 = -500;
 /// The shim's name beside this program.
 const SHIM: &str = "containerd-shim-havre-v2";
+/// What makes checkpoints.
+const CRIU: &str = "criu";
 /// The name of the containers' init program.
 const INIT: &str = "havre-init";
 /// How long the engine's own work may take to end. It ends by what clients see as an error, never by
@@ -107,6 +109,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         log: settings.container_logs.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         runtimes: settings.runtimes.clone(),
+        criu: settings.criu.clone().or_else(|| in_path(CRIU)),
         debug: settings.log_level == crate::config::LogLevel::Debug,
     }
 }
@@ -147,6 +150,13 @@ fn socket_group(wanted: Option<&str>) -> anyhow::Result<Option<u32>> {
 fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.parent().unwrap_or(Path::new("/")).join(name)
+}
+
+/// The program as a shell would find it. The shim, which has no PATH of ours, looks in the usual places only.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|directory| directory.join(name));
+    found.find(|program| program.is_absolute() && program.is_file())
 }
 
 fn find_shim(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

@@ -94,6 +94,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "CDI specification directories to use (default /etc/cdi and /var/run/cdi)",
     ),
     option(
+        "criu",
+        None,
+        None,
+        Kind::Text,
+        "The CRIU program, for checkpoints (default: criu in PATH)",
+    ),
+    option(
         "data-root",
         None,
         Some("data-root"),
@@ -113,6 +120,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
         Some("debug"),
         Kind::Flag,
         "Enable debug mode",
+    ),
+    option(
+        "experimental",
+        None,
+        Some("experimental"),
+        Kind::Flag,
+        "Enable experimental features (always on)",
     ),
     option(
         "exec-root",
@@ -274,7 +288,6 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("dns-opt", "dns-opts"),
     ("dns-search", ""),
     ("exec-opt", "exec-opts"),
-    ("experimental", ""),
     ("feature", "features"),
     ("firewall-backend", ""),
     ("fixed-cidr", ""),

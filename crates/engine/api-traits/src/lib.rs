@@ -10,6 +10,7 @@
 
 mod archive;
 mod attach;
+mod checkpoints;
 mod containers;
 mod error;
 mod execs;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use archive::{Archive, CommitRequest, ExtractOptions};
 pub use attach::{AttachSession, Input, Output, OutputStream, StdinEof};
+pub use checkpoints::{CheckpointAt, Checkpoints};
 pub use containers::{
     AttachOptions, ContainerList, Containers, LogEntry, LogOptions, LogSession, RemoveContainer,
     StopOptions, WaitCondition, WaitFuture,
@@ -55,13 +57,23 @@ pub struct Api {
     pub monitor: Arc<dyn Monitor>,
     /// Files of containers.
     pub archive: Arc<dyn Archive>,
+    /// Checkpoints of containers.
+    pub checkpoints: Arc<dyn Checkpoints>,
 }
 
 impl Api {
     /// Makes the set from one object that implements every trait.
     pub fn new<E>(engine: Arc<E>) -> Self
     where
-        E: System + Images + Containers + Execs + Lifecycle + Monitor + Archive + 'static,
+        E: System
+            + Images
+            + Containers
+            + Execs
+            + Lifecycle
+            + Monitor
+            + Archive
+            + Checkpoints
+            + 'static,
     {
         Self {
             system: Arc::<E>::clone(&engine),
@@ -70,7 +82,8 @@ impl Api {
             execs: Arc::<E>::clone(&engine),
             lifecycle: Arc::<E>::clone(&engine),
             monitor: Arc::<E>::clone(&engine),
-            archive: engine,
+            archive: Arc::<E>::clone(&engine),
+            checkpoints: engine,
         }
     }
 }

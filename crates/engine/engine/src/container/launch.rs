@@ -1,6 +1,6 @@
 //! A start: shim, specification, Create, attached clients, Start. What does not depend on each other runs together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,8 +20,9 @@ use crate::state::{Event, Status, Step, step};
 use crate::{health, host};
 
 impl Actor {
-    /// Starts it; `by_user` when it was asked for and not done by the restart policy.
-    pub(super) async fn start(&mut self, by_user: bool) -> ApiResult<()> {
+    /// Starts it, from the beginning or from a checkpoint; `by_user` when it was asked for and not done by the restart
+    /// policy.
+    pub(super) async fn start(&mut self, by_user: bool, from: Option<PathBuf>) -> ApiResult<()> {
         let before = self.state.status;
         match step(before, Event::StartRequested) {
             Step::To(next) => self.state.status = next,
@@ -41,7 +42,7 @@ impl Actor {
         if before != Status::Restarting {
             self.publish();
         }
-        let launched = launch(&self.shared, &self.fixed).await;
+        let launched = launch(&self.shared, &self.fixed, from).await;
         match launched {
             Ok((shim, pid)) => self.run_created(shim, pid).await,
             Err(err) => Err(self.start_failed(None, err).await),
@@ -110,7 +111,11 @@ pub(crate) fn exit_code_of(message: &str) -> i64 {
     }
 }
 
-async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim>, u32)> {
+async fn launch(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    from: Option<PathBuf>,
+) -> ApiResult<(Arc<Shim>, u32)> {
     let began = Instant::now();
     let bundle = shared.places.bundle(&fixed.id);
     make_bundle(&bundle)?;
@@ -132,10 +137,17 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<(Arc<Shim
         Err(err) => return Err(internal("failed to connect to the shim", &err)),
     };
     let created = async {
-        let task = prepared.map_err(|err| internal("failed to prepare the container", &err))??;
+        let mut task =
+            prepared.map_err(|err| internal("failed to prepare the container", &err))??;
+        task.checkpoint = from;
         shim.create(&task).await.map_err(|err| {
             let text = format!("failed to create task for container: {}", err.message);
-            ApiError::new(kind_of_failure(&err), text)
+            // CRIU speaks of files too, and of none that was asked for.
+            let kind = match task.checkpoint {
+                Some(_) => err.kind,
+                None => kind_of_failure(&err),
+            };
+            ApiError::new(kind, text)
         })
     };
     match created.await {
@@ -214,6 +226,8 @@ fn prepare(shared: &Shared, fixed: &Fixed) -> ApiResult<CreateTask> {
     Ok(CreateTask {
         rootfs,
         runtime,
+        checkpoint: None,
+        criu: shared.config.criu.clone(),
         terminal: fixed.config.tty,
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,

@@ -158,7 +158,7 @@ pub(super) async fn settled(container: &Container) -> Arc<View> {
 
 async fn start(container: &Container) -> ApiResult<()> {
     let (reply, answer) = oneshot::channel();
-    send(container, Command::Start { reply })?;
+    send(container, Command::Start { from: None, reply })?;
     answer.await.unwrap_or_else(|_gone| Err(gone(container)))
 }
 

@@ -346,7 +346,7 @@ pub(crate) fn seal(plan: &Plan, root: &Root, null: BorrowedFd<'_>) -> Result<(),
     mask_all(root, &plan.masked, null)
 }
 
-const READONLY: Attrs = Attrs {
+pub(crate) const READONLY: Attrs = Attrs {
     set: MountAttrFlags::RDONLY,
     clear: MountAttrFlags::NONE,
 };
@@ -397,7 +397,7 @@ fn empty_directory() -> io::Result<OwnedFd> {
 }
 
 /// None if there is nothing: not every kernel has every file that is to be hidden.
-fn existing(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn existing(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
     match root.open_path(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(error)
