@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 /// Looks, as fast as it can, at every process of its PID namespace that has not yet executed its
 /// program, and writes down what it got hold of.
 const WATCH: &str = r#"
-import errno, fcntl, os
+import fcntl, os
 F_GET_SEALS, F_SEAL_WRITE = 1034, 8
 sentinel = os.environ['SENTINEL']
 me = os.getpid()
@@ -25,12 +25,13 @@ while not os.path.exists('/watch/stop'):
         base = '/proc/' + pid
         try: exe = os.readlink(base + '/exe')
         except OSError: continue
+        try: theirs = os.stat(base + '/exe')
+        except OSError: continue
         try:
             # The program of the container, as the watch sees it too.
-            theirs, inside = os.stat(base + '/exe'), os.stat(exe)
+            inside = os.stat(exe)
             if (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino): continue
-        except FileNotFoundError: pass
-        except OSError: continue
+        except OSError: pass
         # It may have executed its program, or ended, since.
         try:
             if os.readlink(base + '/exe') != exe: continue
@@ -39,11 +40,14 @@ while not os.path.exists('/watch/stop'):
         if not exe.startswith('/memfd'): found.add('runs ' + exe)
         try:
             file = os.open(base + '/exe', os.O_RDONLY)
-            if fcntl.fcntl(file, F_GET_SEALS) & F_SEAL_WRITE == 0: found.add('exe is not sealed')
+            now = os.fstat(file)
+            # Else it has executed its program between the two looks.
+            if (now.st_dev, now.st_ino) == (theirs.st_dev, theirs.st_ino):
+                try: sealed = fcntl.fcntl(file, F_GET_SEALS) & F_SEAL_WRITE
+                except OSError: sealed = 0
+                if not sealed: found.add('exe is not sealed')
             os.close(file)
-        except OSError as error:
-            # What is no memory file has no seals (man 2 F_GET_SEALS).
-            if error.errno == errno.EINVAL: found.add('exe cannot be sealed')
+        except OSError: pass
         host(base + '/root')
         host(base + '/cwd')
         try:
