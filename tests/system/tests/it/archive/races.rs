@@ -39,11 +39,12 @@ fn contains(bytes: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-fn mounts(engine: &Engine) -> Result<String> {
-    Ok(fs_err::read_to_string(format!(
-        "/proc/{}/mountinfo",
-        engine.pid()?
-    ))?)
+/// The host's mounts of what is this engine's, or upon it: other tests mount things meanwhile.
+fn mounts(engine: &Engine) -> Result<Vec<String>> {
+    let all = fs_err::read_to_string(format!("/proc/{}/mountinfo", engine.pid()?))?;
+    let own = engine.directory().to_string_lossy();
+    let ours = all.lines().filter(|line| line.contains(&*own));
+    Ok(ours.map(str::to_owned).collect())
 }
 
 /// Out: neither a file, nor a directory, nor an export ever has the host's content.
