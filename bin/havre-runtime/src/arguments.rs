@@ -15,6 +15,7 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) log_format: Option<OsString>,
+    pub(crate) criu: Option<PathBuf>,
 }
 
 /// A parsed command line.
@@ -98,6 +99,47 @@ const UPDATE: &[Flag] = &[
     ("pids-limit", "", true),
 ];
 
+const CHECKPOINT: &[Flag] = &[
+    ("image-path", "", true),
+    ("work-path", "", true),
+    ("parent-path", "", true),
+    ("leave-running", "", false),
+    ("tcp-established", "", false),
+    ("tcp-skip-in-flight", "", false),
+    ("link-remap", "", false),
+    ("ext-unix-sk", "", false),
+    ("shell-job", "", false),
+    ("lazy-pages", "", false),
+    ("status-fd", "", true),
+    ("page-server", "", true),
+    ("file-locks", "", false),
+    ("pre-dump", "", false),
+    ("manage-cgroups-mode", "", true),
+    ("empty-ns", "", true),
+    ("auto-dedup", "", false),
+];
+
+const RESTORE: &[Flag] = &[
+    ("console-socket", "", true),
+    ("image-path", "", true),
+    ("work-path", "", true),
+    ("tcp-established", "", false),
+    ("ext-unix-sk", "", false),
+    ("shell-job", "", false),
+    ("file-locks", "", false),
+    ("manage-cgroups-mode", "", true),
+    ("bundle", "b", true),
+    ("detach", "d", false),
+    ("pid-file", "", true),
+    ("no-subreaper", "", false),
+    ("no-pivot", "", false),
+    ("empty-ns", "", true),
+    ("auto-dedup", "", false),
+    ("lazy-pages", "", false),
+    ("lsm-profile", "", true),
+    ("lsm-mount-context", "", true),
+];
+
 /// Each command with its flags.
 const COMMANDS: &[(&str, &[Flag])] = &[
     ("create", CREATE),
@@ -115,8 +157,8 @@ const COMMANDS: &[(&str, &[Flag])] = &[
     ("events", &[("interval", "", true), ("stats", "", false)]),
     ("features", &[]),
     ("spec", &[("bundle", "b", true), ("rootless", "", false)]),
-    ("checkpoint", &[]),
-    ("restore", &[]),
+    ("checkpoint", CHECKPOINT),
+    ("restore", RESTORE),
 ];
 
 impl Invocation {
@@ -172,6 +214,8 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Invocation> {
         root: given("root").map(PathBuf::from),
         log: given("log").map(PathBuf::from),
         log_format: given("log-format"),
+        // runc calls this word obsolete and always takes the one in PATH.
+        criu: given("criu").map(PathBuf::from),
     };
     if given("systemd-cgroup").is_some_and(|value| value != "false") {
         bail!("the systemd cgroup driver is not supported: run without --systemd-cgroup");
@@ -198,14 +242,9 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Invocation> {
     let Some((_, known)) = COMMANDS.iter().find(|(name, _)| *name == command) else {
         bail!("unknown command `{command}`");
     };
-    let (flags, rest) = if matches!(command.as_str(), "checkpoint" | "restore") {
-        (Vec::new(), rest)
-    } else {
-        take_flags(rest, known)?
-    };
+    let (mut flags, rest) = take_flags(rest, known)?;
     let mut words = rest.to_vec();
     // Flags after the id are taken too, but not those of the command that exec is to run.
-    let mut flags = flags;
     if command != "exec"
         && let Some((id, after)) = rest.split_first()
         && let Ok((more, rest)) = take_flags(after, known)

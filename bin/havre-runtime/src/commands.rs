@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use havre_cgroup::{Cgroup, Host};
 
 use crate::arguments::Invocation;
 use crate::output;
 use crate::store::{Entry, Record, Store};
 
+mod checkpoint;
 mod exec;
 mod info;
 mod lifecycle;
@@ -42,9 +43,8 @@ pub(crate) fn dispatch(invocation: &Invocation) -> Result<ExitCode> {
             output::print(&info::version());
             Ok(ExitCode::SUCCESS)
         }
-        "checkpoint" | "restore" => {
-            bail!("{name} needs CRIU, which is not available: this runtime has no checkpoints yet")
-        }
+        "checkpoint" => done(checkpoint::checkpoint(&store, invocation)),
+        "restore" => checkpoint::restore(&store, invocation),
         _ => {
             output::print(info::HELP);
             Ok(ExitCode::SUCCESS)

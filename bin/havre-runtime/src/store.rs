@@ -33,6 +33,9 @@ pub(crate) struct Record {
     pub(crate) created: String,
     pub(crate) cgroup: PathBuf,
     pub(crate) rootfs: PathBuf,
+    /// Where the standard streams led, for a checkpoint; the program may change that.
+    #[serde(default)]
+    pub(crate) descriptors: Vec<String>,
 }
 
 /// The directory of one container.
@@ -239,8 +242,18 @@ impl Record {
             created: Timestamp::now().to_string(),
             cgroup: Path::new("/").join(cgroup.path()),
             rootfs,
+            descriptors: own_streams(),
         }
     }
+}
+
+/// Where the caller's standard streams lead, which the container inherits: `pipe:[7]`.
+fn own_streams() -> Vec<String> {
+    let link = |number: i32| {
+        let target = fs_err::read_link(format!("/proc/self/fd/{number}"));
+        target.map_or_else(|_closed| String::new(), |path| path.display().to_string())
+    };
+    (0..3).map(link).collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) shim: Option<PathBuf>,
     pub(crate) init: bool,
     pub(crate) init_path: Option<PathBuf>,
+    /// CRIU; without it the one in PATH.
+    pub(crate) criu: Option<PathBuf>,
     pub(crate) log_level: LogLevel,
     pub(crate) log_json: bool,
     pub(crate) insecure_registries: Vec<String>,
@@ -80,6 +82,8 @@ pub(crate) enum ConfigError {
     Mirror(String),
     #[error("--live-restore=false is not supported: containers always outlive the engine")]
     LiveRestore,
+    #[error("--experimental=false is not supported: checkpoints are always offered")]
+    Experimental,
     #[error("the {0} must be an absolute path")]
     Relative(&'static str),
 }
@@ -118,6 +122,9 @@ impl Settings {
         if values.get("live-restore") == Some(&Value::Flag(false)) {
             return Err(ConfigError::LiveRestore);
         }
+        if values.get("experimental") == Some(&Value::Flag(false)) {
+            return Err(ConfigError::Experimental);
+        }
         Ok(Self {
             hosts: hosts.map_err(ConfigError::Host)?,
             group: text(values, "group"),
@@ -126,6 +133,7 @@ impl Settings {
             shim: text(values, "shim").map(PathBuf::from),
             init: values.get("init") == Some(&Value::Flag(true)),
             init_path: text(values, "init-path").map(PathBuf::from),
+            criu: text(values, "criu").map(PathBuf::from),
             log_level: log_level(values)?,
             log_json: log_json(values)?,
             insecure_registries: list(values, "insecure-registry"),

@@ -29,6 +29,8 @@ const OOM_SCORE: i32 = -500;
 const SHIM: &str = "containerd-shim-havre-v2";
 /// The network companion's.
 const NET: &str = "havre-net";
+/// What makes checkpoints.
+const CRIU: &str = "criu";
 /// The name of the containers' init program.
 const INIT: &str = "havre-init";
 /// How long the engine's own work may take to end. It ends by what clients see as an error, never by
@@ -111,6 +113,7 @@ fn engine_config(settings: &Settings, shim: PathBuf) -> Config {
         network: settings.network.clone(),
         cdi_spec_dirs: settings.cdi_spec_dirs.clone(),
         runtimes: settings.runtimes.clone(),
+        criu: settings.criu.clone().or_else(|| in_path(CRIU)),
         debug: settings.log_level == crate::config::LogLevel::Debug,
     }
 }
@@ -151,6 +154,13 @@ fn socket_group(wanted: Option<&str>) -> anyhow::Result<Option<u32>> {
 fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.parent().unwrap_or(Path::new("/")).join(name)
+}
+
+/// The program as a shell would find it. The shim, which has no PATH of ours, looks in the usual places only.
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|directory| directory.join(name));
+    found.find(|program| program.is_absolute() && program.is_file())
 }
 
 fn find_shim(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

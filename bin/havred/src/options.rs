@@ -102,6 +102,13 @@ const OPTIONS: &[Spec] = &[
         "CDI specification directories to use (default /etc/cdi and /var/run/cdi)",
     ),
     option(
+        "criu",
+        None,
+        None,
+        Kind::Text,
+        "The CRIU program, for checkpoints (default: criu in PATH)",
+    ),
+    option(
         "data-root",
         None,
         Some("data-root"),
@@ -121,6 +128,13 @@ const OPTIONS: &[Spec] = &[
         Some("debug"),
         Kind::Flag,
         "Enable debug mode",
+    ),
+    option(
+        "experimental",
+        None,
+        Some("experimental"),
+        Kind::Flag,
+        "Enable experimental features (always on)",
     ),
     option(
         "exec-root",
@@ -271,7 +285,6 @@ pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
     ("default-stop-timeout", ""),
     ("default-ulimit", "default-ulimits"),
     ("exec-opt", "exec-opts"),
-    ("experimental", ""),
     ("feature", "features"),
     ("http-proxy", ""),
     ("https-proxy", ""),

@@ -5,12 +5,13 @@ use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
-/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, a TLS server, the tools that
+/// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, a TLS server, CRIU, the tools that
 /// read what was written to the kernel, the virtual machine.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "busybox-static",
     "containerd",
     "cpio",
+    "criu",
     "docker-registry",
     "iproute2",
     "iptables",

@@ -167,7 +167,7 @@ impl Shim {
             log: Some(log),
             open_stdin,
             stdin_once,
-            runtime: None,
+            ..HavreOptions::default()
         };
         CreateTaskRequest {
             id: self.id.clone(),

@@ -2,11 +2,11 @@
 
 use havre_shim_proto::RpcError;
 use havre_shim_proto::task::{
-    ConnectRequest, CreateTaskRequest, KillRequest, PauseRequest, PidsRequest, ResumeRequest,
+    CheckpointTaskRequest, ConnectRequest, KillRequest, PauseRequest, PidsRequest, ResumeRequest,
     ShutdownRequest, StartRequest, StateRequest, StatsRequest, TaskStatus, UpdateTaskRequest,
     WaitRequest,
 };
-use havre_shim_proto::{Any, metrics};
+use havre_shim_proto::{Any, HavreOptions, metrics};
 use havre_types::{Classify as _, ErrorKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -294,20 +294,44 @@ fn running_out_of_memory_is_recorded() {
 }
 
 #[test]
-fn checkpoints_are_refused_clearly() {
+fn a_checkpoint_without_criu_is_refused_and_nothing_stays() {
     run(async {
-        let shim = Shim::spawn("", Wish::default()).await;
-        let request = CreateTaskRequest {
-            checkpoint: "/x".to_owned(),
-            ..shim.create_request(Wish::default())
+        let shim = Shim::spawn("sleep 600", Wish::default()).await;
+        let mut request = shim.create_request(Wish::default());
+        request.checkpoint = shim.id.clone();
+        let options = HavreOptions {
+            criu: "/nowhere/criu".to_owned(),
+            ..HavreOptions::default()
         };
+        request.options = Some(options.to_any());
         let error = shim.try_call(&request).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotImplemented, "{error}");
-        shim.call(&ShutdownRequest {
+        assert!(error.to_string().contains("`/nowhere/criu`"), "{error}");
+        // The same container can then be made as if nothing had been.
+        request.checkpoint.clear();
+        shim.call(&request).await;
+        let checkpoint = CheckpointTaskRequest {
             id: shim.id.clone(),
-            now: true,
+            path: "/nowhere/images".to_owned(),
+            options: None,
+        };
+        let error = shim.try_call(&checkpoint).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        shim.call(&StartRequest {
+            id: shim.id.clone(),
+            exec_id: String::new(),
         })
         .await;
-        assert_eq!(shim.child.wait().unwrap().status(), 0);
+        let error = shim.try_call(&checkpoint).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotImplemented, "{error}");
+        shim.call(&KillRequest {
+            id: shim.id.clone(),
+            signal: 9,
+            all: true,
+            ..KillRequest::default()
+        })
+        .await;
+        shim.wait("").await;
+        shim.finish().await;
     });
 }

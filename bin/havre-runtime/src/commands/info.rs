@@ -27,6 +27,8 @@ usage: havre-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND 
   list [-f table|json] [-q] | ps [-f table|json] ID [PS OPTION…] | events [--stats] ID
   update [-r FILE] [--memory N] [--cpu-quota N] … ID
   spec [-b DIR] | features
+  checkpoint [--image-path DIR] [--leave-running] [--tcp-established] [--file-locks] … ID
+  restore    [-b BUNDLE] [-d] [--image-path DIR] [--console-socket S] [--pid-file F] … ID
 ";
 
 pub(super) fn version() -> String {

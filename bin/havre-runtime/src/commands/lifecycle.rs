@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use havre_cgroup::Host;
+use havre_cgroup::{Cgroup, Host};
 use havre_runtime_core::{
     Create, Created, Delete, Gate, State, Status, StdioSpec, create_while,
     delete as delete_container, open_gate,
@@ -27,14 +27,14 @@ const END: Timespec = Timespec {
 };
 
 /// The configuration of a bundle.
-struct Bundle {
-    dir: PathBuf,
+pub(super) struct Bundle {
+    pub(super) dir: PathBuf,
     text: Vec<u8>,
-    spec: Spec,
+    pub(super) spec: Spec,
 }
 
 impl Bundle {
-    fn read(invocation: &Invocation) -> Result<Self> {
+    pub(super) fn read(invocation: &Invocation) -> Result<Self> {
         let dir = Path::new(invocation.value("bundle").unwrap_or(".".as_ref()));
         let dir = fs_err::canonicalize(dir)?;
         let path = dir.join("config.json");
@@ -61,6 +61,14 @@ impl Bundle {
             .as_ref()
             .and_then(|process| process.terminal())
             .unwrap_or(false)
+    }
+
+    /// Writes down that the container is there.
+    pub(super) fn record(&self, entry: &Entry, id: &str, pid: Pid, cgroup: &Cgroup) -> Result<()> {
+        let state = State::creating(id, &self.dir, &self.spec);
+        let record = Record::new(state, pid, cgroup, self.rootfs());
+        entry.write_config(&self.text)?;
+        entry.write(&record)
     }
 
     fn rootfs(&self) -> PathBuf {
@@ -108,32 +116,46 @@ fn make(
 
 fn make_in(entry: &Entry, invocation: &Invocation, bundle: &Bundle, gate: Gate) -> Result<Created> {
     let host = Host::detect()?;
+    let request = request(invocation, bundle, &host, gate)?;
+    let mut recorded = Ok(());
+    let created = create_while(&request, |pid, cgroup| {
+        recorded = bundle.record(entry, request.id, pid, cgroup);
+    });
+    let created = created.context("unable to start container process")?;
+    hand_out(invocation, created, recorded)
+}
+
+/// What the command line and the bundle ask for.
+pub(super) fn request<'a>(
+    invocation: &'a Invocation,
+    bundle: &'a Bundle,
+    host: &'a Host,
+    gate: Gate,
+) -> Result<Create<'a>> {
     let stdio = if bundle.terminal() {
         StdioSpec::Terminal { size: None }
     } else {
         StdioSpec::Inherit
     };
-    let id = invocation.id()?;
-    let request = Create {
-        id,
+    Ok(Create {
+        id: invocation.id()?,
         bundle: &bundle.dir,
         spec: &bundle.spec,
         rootfs_mounts: &[],
         stdio,
-        cgroup_host: &host,
+        cgroup_host: host,
         gate,
         preserve_fds: preserve_fds(invocation)?,
         die_with_parent: false,
-    };
-    let mut recorded = Ok(());
-    let created = create_while(&request, |pid, cgroup| {
-        let state = State::creating(id, &bundle.dir, &bundle.spec);
-        let record = Record::new(state, pid, cgroup, bundle.rootfs());
-        recorded = entry
-            .write_config(&bundle.text)
-            .and_then(|()| entry.write(&record));
-    });
-    let mut created = created.context("unable to start container process")?;
+    })
+}
+
+/// Gives what the caller wants of a new container; one that cannot be recorded is ended.
+pub(super) fn hand_out(
+    invocation: &Invocation,
+    mut created: Created,
+    recorded: Result<()>,
+) -> Result<Created> {
     let handed = recorded
         .and_then(|()| write_pid_file(invocation, created.pid()))
         .and_then(|()| hand_out_console(invocation, &mut created));
@@ -156,7 +178,7 @@ fn hand_out_console(invocation: &Invocation, created: &mut Created) -> Result<()
     }
 }
 
-fn check_console(invocation: &Invocation, bundle: &Bundle) -> Result<()> {
+pub(super) fn check_console(invocation: &Invocation, bundle: &Bundle) -> Result<()> {
     let detach = invocation.command == "create" || invocation.has("detach");
     let terminal = bundle.terminal();
     let socket = invocation.value("console-socket").is_some();
@@ -199,9 +221,19 @@ pub(super) fn start(store: &Store, invocation: &Invocation) -> Result<()> {
 pub(super) fn run(store: &Store, invocation: &Invocation) -> Result<ExitCode> {
     protect::executable()?;
     let bundle = Bundle::read(invocation)?;
-    let detach = invocation.has("detach");
     check_console(invocation, &bundle)?;
-    let (entry, mut created) = make(store, invocation, &bundle, |_| Ok(Gate::Open))?;
+    let (entry, created) = make(store, invocation, &bundle, |_| Ok(Gate::Open))?;
+    accompany(invocation, &bundle, &entry, created)
+}
+
+/// Stays with a container that runs, unless it is to be left to itself.
+pub(super) fn accompany(
+    invocation: &Invocation,
+    bundle: &Bundle,
+    entry: &Entry,
+    mut created: Created,
+) -> Result<ExitCode> {
+    let detach = invocation.has("detach");
     let started = created.poststart();
     if started.is_ok() && detach {
         return Ok(ExitCode::SUCCESS);
@@ -261,7 +293,7 @@ pub(super) fn kill(store: &Store, invocation: &Invocation) -> Result<()> {
 }
 
 /// The first process, seen to be the one that was recorded after it was pinned.
-fn pidfd_of(record: &Record) -> Result<OwnedFd> {
+pub(super) fn pidfd_of(record: &Record) -> Result<OwnedFd> {
     let pid = Pid::from_raw(record.state.pid).context("container not running")?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("container not running")?;
     if crate::store::start_ticks(record.state.pid) != Some(record.start_ticks) {

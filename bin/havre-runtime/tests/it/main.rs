@@ -330,3 +330,45 @@ fn a_container_may_execute_what_entered_it_but_not_reach_the_host() {
         "{output:?}"
     );
 }
+
+#[test]
+fn checkpoints_without_criu_fail_and_change_nothing() {
+    let bundle = Bundle::new("sleep 600", false);
+    let refused = |words: &[&str], why: &str| {
+        let output = bundle.run(&[&["--criu", "/nowhere/criu"], words].concat());
+        assert!(!output.status.success(), "{words:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(why), "{words:?}: {said}");
+    };
+    let images = bundle.dir.path().join("images");
+    let images = images.to_str().unwrap();
+    let missing = "`/nowhere/criu` cannot be executed";
+    refused(
+        &[
+            "restore",
+            "-d",
+            "-b",
+            bundle.path(),
+            "--image-path",
+            images,
+            &bundle.id,
+        ],
+        missing,
+    );
+    refused(&["state", &bundle.id], "does not exist");
+    bundle.ok(&["run", "-d", "-b", bundle.path(), &bundle.id]);
+    refused(&["checkpoint", "--image-path", images, &bundle.id], missing);
+    refused(
+        &["checkpoint", "--lazy-pages", &bundle.id],
+        "--lazy-pages is not supported",
+    );
+    refused(
+        &["checkpoint", "--parent-path", "/abs", &bundle.id],
+        "--parent-path must be relative",
+    );
+    refused(
+        &["checkpoint", "--manage-cgroups-mode", "all", &bundle.id],
+        "invalid manage-cgroups-mode value",
+    );
+    assert_eq!(bundle.status(), "running");
+}

@@ -5,6 +5,7 @@
 //! Read bytes from outside with [`gojson::from_slice`]: keys match in any letter case and `null` means "not given".
 
 mod archive;
+mod checkpoint;
 mod container;
 mod events;
 mod exec;
@@ -21,6 +22,7 @@ mod system;
 mod usage;
 
 pub use archive::{FilesystemChange, PathStat};
+pub use checkpoint::{CheckpointCreateRequest, CheckpointSummary};
 pub use container::{
     ContainerConfig, ContainerCreateRequest, ContainerCreateResponse, ContainerInspect,
     ContainerPruneResponse, ContainerState, ContainerSummary, ContainerUpdateResponse, Health,

@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) version: ApiVersion,
     /// What stands for `{id}` or `{name}`.
     pub(crate) name: String,
+    /// What stands for a second variable of the path.
+    pub(crate) part: String,
     pub(crate) query: Query,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
@@ -172,6 +174,7 @@ async fn answer(
         shared,
         version,
         name: found.name,
+        part: found.part,
         query,
         method: parts.method,
         headers: parts.headers,
@@ -190,7 +193,8 @@ fn add_headers(headers: &mut HeaderMap, server: Option<HeaderValue>) {
         );
     };
     set("api-version", version::MAX_TEXT);
-    set("docker-experimental", "false");
+    // Without it the docker command line offers no checkpoints.
+    set("docker-experimental", "true");
     set("ostype", "linux");
     if let Some(server) = server {
         headers.insert(SERVER, server);

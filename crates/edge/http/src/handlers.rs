@@ -3,6 +3,7 @@
 
 mod archive;
 mod auth;
+mod checkpoints;
 mod containers;
 mod execs;
 mod images;
@@ -60,6 +61,9 @@ pub(crate) async fn run(action: Action, call: Call) -> Reply {
         Action::Commit => archive::commit(call).await,
         Action::Auth => auth::login(call).await,
         Action::DiskUsage => usage::disk_usage(&call).await,
+        Action::CheckpointCreate => checkpoints::create(call).await,
+        Action::CheckpointList => checkpoints::list(&call).await,
+        Action::CheckpointRemove => checkpoints::remove(&call).await,
         Action::ContainerAttachWs => output::attach_ws(call).await,
         Action::ExecCreate => execs::create(call).await,
         Action::ExecStart => execs::start(call).await,

@@ -78,6 +78,9 @@ pub(crate) enum Action {
     Auth,
     DiskUsage,
     ContainerAttachWs,
+    CheckpointCreate,
+    CheckpointList,
+    CheckpointRemove,
     ExecCreate,
     ExecStart,
     ExecResize,
@@ -98,6 +101,8 @@ pub(crate) struct Match {
     pub(crate) route: &'static Route,
     /// What stands for `{id}` or `{name}`; empty when the path has neither.
     pub(crate) name: String,
+    /// What stands for a second variable; empty when the path has none.
+    pub(crate) part: String,
 }
 
 /// Finds the route of a path without its version. None: no such page, also when only the method differs,
@@ -107,12 +112,12 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Option<Match>, ApiErro
         if route.method != method.as_str() {
             continue;
         }
-        if let Some(name) = capture(route.path, path) {
-            let name = unescape(name, false)?;
-            if name.contains('\0') {
+        if let Some((name, part)) = capture(route.path, path) {
+            let (name, part) = (unescape(name, false)?, unescape(part, false)?);
+            if name.contains('\0') || part.contains('\0') {
                 return Err(ApiError::invalid("invalid NUL character in path"));
             }
-            return Ok(Some(Match { route, name }));
+            return Ok(Some(Match { route, name, part }));
         }
     }
     Ok(None)
@@ -127,19 +132,27 @@ pub(crate) fn hijacks(method: &str, target: &str) -> bool {
             || capture("/exec/{id}/start", path).is_some())
 }
 
-/// What the pattern's variable stands for in `path` (empty without a variable), or None when they differ.
-fn capture<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+/// What the pattern's variables stand for in `path` (empty where it has none), or None when they differ.
+fn capture<'a>(pattern: &str, path: &'a str) -> Option<(&'a str, &'a str)> {
     let Some((before, rest)) = pattern.split_once('{') else {
-        return (pattern == path).then_some("");
+        return (pattern == path).then_some(("", ""));
     };
     let (variable, after) = rest.split_once('}')?;
-    let name = path.strip_prefix(before)?.strip_suffix(after)?;
+    let path = path.strip_prefix(before)?;
+    if let Some((between, _)) = after.split_once('{') {
+        // The second variable is the last segment, and neither holds a slash.
+        let (name, part) = path.split_once('/')?;
+        let part = part.strip_prefix(between.strip_prefix('/')?)?;
+        let fits = |text: &str| !text.is_empty() && !text.contains('/');
+        return (fits(name) && fits(part)).then_some((name, part));
+    }
+    let name = path.strip_suffix(after)?;
     // Names of images contain slashes, and those of networks may. Empty segments never name anything.
     let fits = match variable {
         "name" => !name.starts_with('/') && !name.ends_with('/') && !name.contains("//"),
         _ => before == "/networks/" || !name.contains('/'),
     };
-    (fits && !name.is_empty()).then_some(name)
+    (fits && !name.is_empty()).then_some((name, ""))
 }
 
 #[cfg(test)]
@@ -166,6 +179,7 @@ mod tests {
         // Docker's with `--experimental`, which the description leaves out.
         operations.push(("GET", "/containers/{id}/checkpoints"));
         operations.push(("POST", "/containers/{id}/checkpoints"));
+        operations.push(("DELETE", "/containers/{id}/checkpoints/{checkpoint}"));
         let mut table: Vec<(&str, &str)> = routes().iter().map(|r| (r.method, r.path)).collect();
         operations.sort_unstable();
         table.sort_unstable();
@@ -238,6 +252,33 @@ mod tests {
                 Some((route, name.to_owned())),
                 "{path}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_may_have_two_variables() {
+        let pattern = "/containers/{id}/checkpoints/{checkpoint}";
+        let find = |path: &str| {
+            let found = find(&Method::DELETE, path).unwrap()?;
+            Some((found.route.path, found.name, found.part))
+        };
+        for (path, name, part) in [
+            ("/containers/x/checkpoints/c1", "x", "c1"),
+            ("/containers/x/checkpoints/..%2F..", "x", "../.."),
+            ("/containers/%2Fx/checkpoints/c%201", "/x", "c 1"),
+        ] {
+            let expected = Some((pattern, name.to_owned(), part.to_owned()));
+            assert_eq!(find(path), expected, "{path}");
+        }
+        for path in [
+            "/containers/x/checkpoints/",
+            "/containers/x/checkpoints",
+            "/containers//checkpoints/c1",
+            "/containers/x/y/checkpoints/c1",
+            "/containers/x/checkpoints/c1/c2",
+            "/containers/x/other/c1",
+        ] {
+            assert_eq!(find(path), None, "{path}");
         }
     }
 

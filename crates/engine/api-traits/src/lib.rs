@@ -10,6 +10,7 @@
 
 mod archive;
 mod attach;
+mod checkpoints;
 mod containers;
 mod error;
 mod execs;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use archive::{Archive, CommitRequest, ExtractOptions};
 pub use attach::{AttachSession, Input, Output, OutputStream, StdinEof};
+pub use checkpoints::{CheckpointAt, Checkpoints};
 pub use containers::{
     AttachOptions, ContainerList, Containers, LogEntry, LogOptions, LogSession, RemoveContainer,
     StopOptions, WaitCondition, WaitFuture,
@@ -59,6 +61,8 @@ pub struct Api {
     pub archive: Arc<dyn Archive>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
+    /// Checkpoints of containers.
+    pub checkpoints: Arc<dyn Checkpoints>,
 }
 
 impl Api {
@@ -73,6 +77,7 @@ impl Api {
             + Monitor
             + Archive
             + Networks
+            + Checkpoints
             + 'static,
     {
         Self {
@@ -83,7 +88,8 @@ impl Api {
             lifecycle: Arc::<E>::clone(&engine),
             monitor: Arc::<E>::clone(&engine),
             archive: Arc::<E>::clone(&engine),
-            networks: engine,
+            networks: Arc::<E>::clone(&engine),
+            checkpoints: engine,
         }
     }
 }

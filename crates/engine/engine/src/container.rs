@@ -2,6 +2,7 @@
 
 mod actor;
 mod change;
+mod checkpoint;
 mod create;
 mod ending;
 mod exit;

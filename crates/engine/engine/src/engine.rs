@@ -46,6 +46,8 @@ pub struct Config {
     pub init: bool,
     /// The init process's program.
     pub init_path: PathBuf,
+    /// CRIU, for checkpoints; without it the shim looks in the usual places.
+    pub criu: Option<PathBuf>,
     /// Registries that may be spoken to without TLS: `host[:port]` or CIDR.
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub.

@@ -26,9 +26,11 @@ use tokio::sync::watch;
 use crate::container::{Exit, SHIM_DEADLINE};
 use crate::runtimes::OciRuntime;
 
+mod checkpoint;
 pub(crate) mod init;
 mod process;
 
+use checkpoint::CHECKPOINT_DEADLINE;
 use process::Process;
 pub(crate) use process::kill_left;
 
@@ -76,6 +78,10 @@ pub(crate) struct CreateTask {
     pub rootfs: Vec<RootMount>,
     /// The program that makes the container; none: the shim itself.
     pub runtime: Option<OciRuntime>,
+    /// The directory of a checkpoint that it is made from.
+    pub checkpoint: Option<PathBuf>,
+    /// CRIU, if the engine knows where it is.
+    pub criu: Option<PathBuf>,
     pub terminal: bool,
     pub open_stdin: bool,
     pub stdin_once: bool,
@@ -147,6 +153,11 @@ fn end(child: &Child) {
     {
         tracing::warn!(error = %err, "a shim that is not needed does not end");
     }
+}
+
+fn text_of(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
 }
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {
@@ -222,6 +233,7 @@ impl Shim {
                 program: runtime.path.display().to_string(),
                 arguments: runtime.args.clone(),
             }),
+            criu: text_of(task.criu.as_deref()),
         };
         let rootfs = task.rootfs.iter().map(|mount| Mount {
             fstype: mount.kind.clone(),
@@ -234,10 +246,15 @@ impl Shim {
             bundle: self.bundle.display().to_string(),
             rootfs: rootfs.collect(),
             terminal: task.terminal,
+            checkpoint: text_of(task.checkpoint.as_deref()),
             options: Some(options.to_any()),
             ..CreateTaskRequest::default()
         };
-        Ok(self.call(&request).await?.pid)
+        let limit = match task.checkpoint {
+            Some(_) => CHECKPOINT_DEADLINE,
+            None => SHIM_DEADLINE,
+        };
+        Ok(self.call_within(limit, &request).await?.pid)
     }
 
     pub(crate) async fn start(&self, exec: &str) -> ApiResult<u32> {

@@ -41,7 +41,7 @@ impl System for Engine {
             ("Arch", go_architecture()),
             ("KernelVersion", kernel.as_str()),
             ("Os", "linux"),
-            ("Experimental", "false"),
+            ("Experimental", "true"),
             ("GoVersion", NOT_GO),
         ];
         let engine = ComponentVersion {
@@ -62,6 +62,8 @@ impl System for Engine {
             os: "linux".to_owned(),
             arch: go_architecture().to_owned(),
             components: vec![engine],
+            // The docker command line offers checkpoints to such an engine only.
+            experimental: true,
             kernel_version: kernel,
             go_version: NOT_GO.to_owned(),
             ..SystemVersion::default()

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, open,
@@ -45,6 +45,22 @@ pub(crate) fn own_table_below(end: u32) -> io::Result<()> {
         )
     };
     check(ret).map(drop)
+}
+
+/// Makes `number` a copy of `from` that a program to be executed keeps, whatever was there before.
+///
+/// For a process about to execute a program, which knows its descriptors by number: an owner of
+/// what was at `number` must not use it any more.
+pub fn place(from: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    loop {
+        // SAFETY: dup2 takes numbers only. That no owner in this process relies on `number` is
+        // the caller's promise, stated above; a broken one is a wrong file, not wrong memory.
+        let ret = unsafe { libc::dup2(from.as_raw_fd(), number) };
+        match check(ret.into()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Copies `reader` to the end into a memory file and seals it: nobody, not even root, can

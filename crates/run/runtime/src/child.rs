@@ -24,7 +24,7 @@ use crate::userns::link_type;
 pub(crate) mod devices;
 pub(crate) mod finish;
 pub(crate) mod rootfs;
-mod sysctl;
+pub(crate) mod sysctl;
 pub(crate) mod terminal;
 
 use finish::{Finish, Gate, Streams};

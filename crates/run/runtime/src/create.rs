@@ -67,6 +67,15 @@ pub struct Created {
 }
 
 impl Created {
+    pub(crate) fn new(launched: Launched, cgroup: Cgroup, state: State, spec: &Spec) -> Self {
+        Self {
+            launched,
+            cgroup,
+            state,
+            hooks: spec.hooks().clone(),
+        }
+    }
+
     /// The first process, in the caller's PID namespace.
     #[must_use]
     pub const fn pid(&self) -> Pid {
@@ -165,12 +174,7 @@ pub fn create_while(
         )
     });
     match launched {
-        Ok(launched) => Ok(Created {
-            launched,
-            cgroup,
-            state,
-            hooks: spec.hooks().clone(),
-        }),
+        Ok(launched) => Ok(Created::new(launched, cgroup, state, spec)),
         Err(error) => {
             // The first error is the one to report; a directory that resists is found by the
             // sweep of the engine.
@@ -181,7 +185,7 @@ pub fn create_while(
     }
 }
 
-fn process_plan(request: &Create<'_>) -> Result<ProcessPlan, RuntimeError> {
+pub(crate) fn process_plan(request: &Create<'_>) -> Result<ProcessPlan, RuntimeError> {
     let Some(process) = request.spec.process() else {
         return Err(RuntimeError::spec("process", "it is missing"));
     };
@@ -204,7 +208,10 @@ fn process_plan(request: &Create<'_>) -> Result<ProcessPlan, RuntimeError> {
 }
 
 /// The mounts of the root as steps, by way of the words of the specification.
-fn root_mounts(mounts: &[RootfsMount], plan: &Plan) -> Result<Vec<MountStep>, RuntimeError> {
+pub(crate) fn root_mounts(
+    mounts: &[RootfsMount],
+    plan: &Plan,
+) -> Result<Vec<MountStep>, RuntimeError> {
     if mounts.is_empty() {
         return Ok(Vec::new());
     }

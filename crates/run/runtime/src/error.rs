@@ -62,6 +62,24 @@ pub enum RuntimeError {
     /// The seccomp profile could not be translated.
     #[error("failed to compile the seccomp profile")]
     Seccomp(#[source] havre_seccomp::SeccompError),
+    /// There is no CRIU.
+    #[error("checkpoints need CRIU (https://criu.org): {reason}")]
+    NoCriu {
+        /// Where it is missing.
+        reason: String,
+    },
+    /// CRIU could not do it.
+    #[error("CRIU failed: {reason}")]
+    Criu {
+        /// In its own words.
+        reason: String,
+    },
+    /// A checkpoint would restore more than the specification grants, or cannot be trusted.
+    #[error("refusing the checkpoint: {reason}")]
+    Checkpoint {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The container process ended before its program was executed, and said nothing.
     #[error("the container process ended during its set-up ({how})")]
     Died {
@@ -108,8 +126,12 @@ impl RuntimeError {
 impl Classify for RuntimeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exec { .. } | Self::Spec { .. } => ErrorKind::InvalidParameter,
-            Self::Unsupported { .. } => ErrorKind::NotImplemented,
+            Self::Exec { .. } | Self::Spec { .. } | Self::Checkpoint { .. } => {
+                ErrorKind::InvalidParameter
+            }
+            Self::Unsupported { .. } | Self::NoCriu { .. } | Self::Criu { .. } => {
+                ErrorKind::NotImplemented
+            }
             Self::Step { .. }
             | Self::Hook { .. }
             | Self::Cgroup { .. }
@@ -169,7 +191,10 @@ impl RuntimeError {
             // These arise before the clone only.
             Self::Cgroup { what, .. } => (TAG_STEP, 0, vec![what]),
             Self::Seccomp(_) => (TAG_STEP, 0, vec!["compile the seccomp profile"]),
-            Self::Died { how } => (TAG_STEP, 0, vec![how]),
+            Self::Died { how: text }
+            | Self::NoCriu { reason: text }
+            | Self::Criu { reason: text }
+            | Self::Checkpoint { reason: text } => (TAG_STEP, 0, vec![text]),
         };
         let mut out = vec![tag];
         out.extend_from_slice(&errno.to_le_bytes());

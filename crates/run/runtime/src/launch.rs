@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::channel::{Channel, FromChild};
 use crate::child::finish;
+use crate::criu::Held;
 use crate::error::{RuntimeError, Step as _};
 
 /// Where the standard streams of a process lead.
@@ -108,6 +109,8 @@ pub(crate) struct Launched {
     patience: Option<Duration>,
     /// Open while the child waits at a gate that the caller holds.
     channel: Option<Channel>,
+    /// Instead of that, while CRIU holds it.
+    held: Option<Held>,
 }
 
 /// What the runtime does when the child asks for it.
@@ -151,6 +154,7 @@ impl Launched {
             console: None,
             patience,
             channel: None,
+            held: None,
         };
         match launched.talk(&channel, gate, attend) {
             Ok(()) => {
@@ -209,6 +213,7 @@ impl Launched {
             console: None,
             patience: Some(patience),
             channel: None,
+            held: None,
         };
         let word = helper.hear(channel);
         match word {
@@ -272,7 +277,26 @@ impl Launched {
         }
     }
 
+    /// A process that CRIU has brought back, with the master side of its terminal.
+    pub(crate) const fn restored(child: Child, console: Option<OwnedFd>) -> Self {
+        Self {
+            child,
+            console,
+            patience: None,
+            channel: None,
+            held: None,
+        }
+    }
+
+    /// The process runs when it is started, not before.
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
     pub(crate) fn start(&mut self) -> Result<(), RuntimeError> {
+        if let Some(held) = self.held.take() {
+            return held.release();
+        }
         let Some(channel) = self.channel.take() else {
             return Err(RuntimeError::Step {
                 what: "start the process".to_owned(),

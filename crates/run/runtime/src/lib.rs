@@ -10,6 +10,7 @@ mod cgroups;
 mod channel;
 mod child;
 mod create;
+mod criu;
 mod delete;
 mod error;
 mod exec;
@@ -22,6 +23,7 @@ mod tree;
 mod userns;
 
 pub use create::{Create, Created, RootfsMount, create, create_while, mount_root};
+pub use criu::{CgroupsMode, Checkpoint, CriuOptions, Restore, checkpoint, restore};
 pub use delete::{Delete, delete};
 pub use error::{ExecCause, RuntimeError};
 pub use exec::{Exec, ExecChild, exec};

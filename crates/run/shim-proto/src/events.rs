@@ -45,6 +45,7 @@ events! {
     TaskOOM => "/tasks/oom";
     TaskExecAdded => "/tasks/exec-added";
     TaskExecStarted => "/tasks/exec-started";
+    TaskCheckpointed => "/tasks/checkpointed";
     TaskPaused => "/tasks/paused";
     TaskResumed => "/tasks/resumed";
 }
@@ -155,6 +156,14 @@ pub struct TaskExecStarted {
     pub exec_id: String,
     #[prost(uint32, tag = "3")]
     pub pid: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TaskCheckpointed {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    #[prost(string, tag = "2")]
+    pub checkpoint: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -15,7 +15,7 @@ pub mod task;
 pub mod well_known;
 
 pub use frame::{FRAME_LIMIT, Frame, FrameDecoder, FrameError, FrameType, HEADER_LEN};
-pub use options::{ExitRecord, HavreOptions, LogOptions, RuntimeOptions};
+pub use options::{CheckpointOptions, ExitRecord, HavreOptions, LogOptions, RuntimeOptions};
 pub use rpc::{Request, Response, RpcError, Status};
 pub use task::TaskRequest;
 pub use well_known::{Any, Empty, ProtoTimestamp};

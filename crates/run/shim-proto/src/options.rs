@@ -22,6 +22,53 @@ pub struct HavreOptions {
     /// The program that makes the container instead of the shim itself.
     #[prost(message, optional, tag = "4")]
     pub runtime: Option<RuntimeOptions>,
+    /// The CRIU program for checkpoints; empty: `criu` in PATH.
+    #[prost(string, tag = "5")]
+    pub criu: String,
+}
+
+/// Options of Checkpoint, containerd's own for runc
+/// (<https://github.com/containerd/containerd/blob/main/api/types/runc/options/oci.proto>).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CheckpointOptions {
+    /// The container ends with it.
+    #[prost(bool, tag = "1")]
+    pub exit: bool,
+    /// Open TCP connections are kept.
+    #[prost(bool, tag = "2")]
+    pub open_tcp: bool,
+    /// Sockets to processes outside are kept.
+    #[prost(bool, tag = "3")]
+    pub external_unix_sockets: bool,
+    /// Terminals are kept.
+    #[prost(bool, tag = "4")]
+    pub terminal: bool,
+    /// File locks are kept.
+    #[prost(bool, tag = "5")]
+    pub file_locks: bool,
+    /// Namespaces that are made anew and left empty.
+    #[prost(string, repeated, tag = "6")]
+    pub empty_namespaces: Vec<String>,
+    /// What CRIU does about cgroups; empty: nothing.
+    #[prost(string, tag = "7")]
+    pub cgroups_mode: String,
+    /// Where the files go instead of the request's path.
+    #[prost(string, tag = "8")]
+    pub image_path: String,
+    /// Where CRIU's log goes.
+    #[prost(string, tag = "9")]
+    pub work_path: String,
+}
+
+impl CheckpointOptions {
+    /// Type URL in the request.
+    pub const TYPE_URL: &'static str = "containerd.runc.v1.CheckpointOptions";
+
+    /// Wraps the options for Checkpoint.
+    #[must_use]
+    pub fn to_any(&self) -> Any {
+        Any::pack(Self::TYPE_URL, self)
+    }
 }
 
 /// An OCI runtime with the command line of runc.

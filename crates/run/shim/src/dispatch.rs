@@ -34,10 +34,9 @@ impl Server {
             ResumeRequest::METHOD => {
                 self.perform(payload, |server, _: ResumeRequest| server.resume())
             }
-            CheckpointTaskRequest::METHOD => Err(Failure::new(
-                ErrorKind::NotImplemented,
-                "checkpoint is not supported: no CRIU",
-            )),
+            CheckpointTaskRequest::METHOD => {
+                self.perform(payload, |server, call| server.checkpoint(&call))
+            }
             KillRequest::METHOD => self.perform(payload, |server, call| server.kill(&call)),
             ExecProcessRequest::METHOD => self.perform(payload, Self::exec),
             ResizePtyRequest::METHOD => self.perform(payload, |server, call| server.resize(&call)),

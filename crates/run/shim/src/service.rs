@@ -1,5 +1,6 @@
 //! The calls on a container that exists. Making processes is in `service/launch.rs`.
 
+mod checkpoint;
 pub(crate) mod launch;
 
 use havre_cgroup::Cgroup;

@@ -15,6 +15,15 @@ use crate::slab::Slab;
 /// Place of the container's first process in [`Task::processes`].
 pub(crate) const INIT: usize = 0;
 
+/// For checkpoints.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Criu {
+    /// The program; without it `criu` in PATH.
+    pub(crate) program: Option<PathBuf>,
+    /// Where the standard streams of the first process led when it was made, as `/proc/PID/fd` names it.
+    pub(crate) descriptors: Vec<String>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: String,
@@ -26,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) oom_killed: bool,
     /// The runtime that makes the processes, when it is not our own.
     pub(crate) tool: Option<Tool>,
+    /// What a checkpoint needs to know beside the configuration.
+    pub(crate) criu: Criu,
     /// In bytes; only asked for then.
     pub(crate) memory_peak: u64,
 }

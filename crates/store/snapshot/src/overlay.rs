@@ -327,7 +327,8 @@ fn probe(root: &Path) -> io::Result<()> {
     let attempt = || -> io::Result<()> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let set = |key: &str, name: &str| {
-            fsconfig_set_string(context.as_fd() as BorrowedFd<'_>, key, directory.join(name))
+            let path = escaped(&directory.join(name));
+            fsconfig_set_string(context.as_fd() as BorrowedFd<'_>, key, path)
         };
         set("lowerdir", "lower")?;
         set("upperdir", "fs")?;

@@ -61,9 +61,21 @@ fn exec(engine: &Engine, name: &str, script: &str) -> Result<String> {
 #[test]
 fn the_default_bridge_connects_and_publishes() -> Result<()> {
     let engine = engine()?;
-    serve(&engine, "web", &["-p", "8080:80", "-p", "127.0.0.1:8081:80"])?;
-    let address = inspect(&engine, "web", "{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
-    let gateway = inspect(&engine, "web", "{{.NetworkSettings.Networks.bridge.Gateway}}")?;
+    serve(
+        &engine,
+        "web",
+        &["-p", "8080:80", "-p", "127.0.0.1:8081:80"],
+    )?;
+    let address = inspect(
+        &engine,
+        "web",
+        "{{.NetworkSettings.Networks.bridge.IPAddress}}",
+    )?;
+    let gateway = inspect(
+        &engine,
+        "web",
+        "{{.NetworkSettings.Networks.bridge.Gateway}}",
+    )?;
     ensure!(address.starts_with("172.17.0."), "{address}");
     // From the host: by every address, IPv6's loopback among them; the client is who it is.
     for at in ["127.0.0.1:8080", "[::1]:8080", "127.0.0.1:8081"] {
@@ -74,7 +86,10 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
     // By the host's address from a neighbour, and from the container itself.
     let fetch = format!("wget -qO- -T 10 http://{gateway}:8080/cgi-bin/who");
     let seen = engine.docker(&["run", "--rm", "busybox", "sh", "-c", &fetch])?;
-    ensure!(seen.contains("172.17.0.") && !seen.contains(&gateway), "{seen}");
+    ensure!(
+        seen.contains("172.17.0.") && !seen.contains(&gateway),
+        "{seen}"
+    );
     ensure!(exec(&engine, "web", &fetch)?.starts_with("from "));
     // What was published for the host's loopback address alone is not there for others.
     let fetch = format!("wget -qO- -T 2 http://{gateway}:8081/cgi-bin/who");
@@ -86,15 +101,24 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
         "{shown}"
     );
     let row = engine.docker(&["ps", "--format", "{{.Ports}}"])?;
-    ensure!(row.contains("0.0.0.0:8080->80/tcp") && row.contains("127.0.0.1:8081->80/tcp"), "{row}");
+    ensure!(
+        row.contains("0.0.0.0:8080->80/tcp") && row.contains("127.0.0.1:8081->80/tcp"),
+        "{row}"
+    );
     let files = exec(&engine, "web", "cat /etc/hosts; ip route")?;
     let id = inspect(&engine, "web", "{{.Id}}")?;
     let own = format!("{address}\t{}", &id[..12]);
     ensure!(files.contains(&own), "{files}");
-    ensure!(files.contains(&format!("default via {gateway} dev eth0")), "{files}");
+    ensure!(
+        files.contains(&format!("default via {gateway} dev eth0")),
+        "{files}"
+    );
     for number in ["publish=80", "publish=80/tcp"] {
         let filter = format!("--filter={number}");
-        ensure!(engine.docker(&["ps", "-q", &filter])?.len() == 12, "{number}");
+        ensure!(
+            engine.docker(&["ps", "-q", &filter])?.len() == 12,
+            "{number}"
+        );
     }
     engine.docker(&["rm", "-f", "web"])?;
     Ok(())
@@ -104,11 +128,20 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
 fn a_port_has_one_owner() -> Result<()> {
     let engine = engine()?;
     serve(&engine, "first", &["-p", "8080:80"])?;
-    let second = engine.docker_output(&["run", "--name", "second", "-p", "8080:80", "busybox", "true"])?;
-    assert_fails(&second, 125, "Bind for 0.0.0.0:8080 failed: port is already allocated");
+    let second = engine.docker_output(&[
+        "run", "--name", "second", "-p", "8080:80", "busybox", "true",
+    ])?;
+    assert_fails(
+        &second,
+        125,
+        "Bind for 0.0.0.0:8080 failed: port is already allocated",
+    );
     // The host's own programs have theirs.
-    let listener = engine.namespace()?.run(|| std::net::TcpListener::bind("0.0.0.0:9090"))??;
-    let third = engine.docker_output(&["run", "--name", "third", "-p", "9090:80", "busybox", "true"])?;
+    let listener = engine
+        .namespace()?
+        .run(|| std::net::TcpListener::bind("0.0.0.0:9090"))??;
+    let third =
+        engine.docker_output(&["run", "--name", "third", "-p", "9090:80", "busybox", "true"])?;
     assert_fails(&third, 125, "address already in use");
     drop(listener);
     engine.docker(&["start", "third"])?;
@@ -119,7 +152,9 @@ fn a_port_has_one_owner() -> Result<()> {
     engine.docker(&["start", "first"])?;
     answers(&engine, "127.0.0.1:8080")?;
     // Any port, and all exposed ones.
-    engine.docker(&["run", "-d", "--name", "any", "-P", "--expose", "80", "busybox", "sleep", "600"])?;
+    engine.docker(&[
+        "run", "-d", "--name", "any", "-P", "--expose", "80", "busybox", "sleep", "600",
+    ])?;
     let port = engine.docker(&["port", "any", "80"])?;
     ensure!(port.starts_with("0.0.0.0:"), "{port}");
     engine.docker(&["rm", "-f", "first", "second", "third", "any"])?;
@@ -133,10 +168,21 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
     engine.docker(&["network", "create", "--internal", "back"])?;
     let sleeper = ["busybox", "sleep", "600"];
     let run = |flags: &[&str]| engine.docker(&[&["run", "-d"], flags, &sleeper].concat());
-    run(&["--name", "db", "--network", "back", "--network-alias", "data"])?;
+    run(&[
+        "--name",
+        "db",
+        "--network",
+        "back",
+        "--network-alias",
+        "data",
+    ])?;
     run(&["--name", "app", "--network", "front"])?;
     run(&["--name", "web", "--network", "front"])?;
-    assert_fails(&engine.docker_output(&["exec", "app", "nslookup", "db."])?, 1, "");
+    assert_fails(
+        &engine.docker_output(&["exec", "app", "nslookup", "db."])?,
+        1,
+        "",
+    );
     engine.docker(&["network", "connect", "--alias", "service", "back", "app"])?;
     for (from, name) in [
         ("app", "db"),
@@ -148,27 +194,59 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
         ("db", "service"),
     ] {
         let script = format!("ping -c 1 -W 5 {name} > /dev/null && echo found");
-        ensure!(exec(&engine, from, &script)? == "found", "{name} from {from}");
+        ensure!(
+            exec(&engine, from, &script)? == "found",
+            "{name} from {from}"
+        );
     }
-    for (from, name) in [("db", "web"), ("web", "db"), ("web", "data"), ("web", "service")] {
+    for (from, name) in [
+        ("db", "web"),
+        ("web", "db"),
+        ("web", "data"),
+        ("web", "service"),
+    ] {
         let asked = engine.docker_output(&["exec", from, "nslookup", &format!("{name}.")])?;
-        ensure!(!asked.status.success(), "{name} from {from}: {}", text(&asked.stdout));
+        ensure!(
+            !asked.status.success(),
+            "{name} from {from}: {}",
+            text(&asked.stdout)
+        );
     }
     // Neither a name nor a packet leaves an internal network.
     let route = exec(&engine, "db", "ip route; cat /etc/resolv.conf")?;
-    ensure!(!route.contains("default") && route.contains("nameserver 127.0.0.11"), "{route}");
+    ensure!(
+        !route.contains("default") && route.contains("nameserver 127.0.0.11"),
+        "{route}"
+    );
     // A new name counts at once, and the old one no more.
     engine.docker(&["rename", "web", "site"])?;
-    ensure!(exec(&engine, "app", "ping -c 1 -W 5 site > /dev/null && echo found")? == "found");
-    assert_fails(&engine.docker_output(&["exec", "app", "nslookup", "web."])?, 1, "");
+    ensure!(
+        exec(
+            &engine,
+            "app",
+            "ping -c 1 -W 5 site > /dev/null && echo found"
+        )? == "found"
+    );
+    assert_fails(
+        &engine.docker_output(&["exec", "app", "nslookup", "web."])?,
+        1,
+        "",
+    );
     engine.docker(&["network", "disconnect", "back", "app"])?;
-    assert_fails(&engine.docker_output(&["exec", "app", "nslookup", "db."])?, 1, "");
+    assert_fails(
+        &engine.docker_output(&["exec", "app", "nslookup", "db."])?,
+        1,
+        "",
+    );
     let used = engine.docker_output(&["network", "rm", "front"])?;
     assert_fails(&used, 1, "has active endpoints");
     engine.docker(&["rm", "-f", "db", "app", "site"])?;
     // What ended is off its networks before long.
     until(&true, || {
-        Ok(engine.docker_output(&["network", "rm", "front", "back"])?.status.success())
+        Ok(engine
+            .docker_output(&["network", "rm", "front", "back"])?
+            .status
+            .success())
     })
     .or_else(|_busy| ensure_gone(&engine))?;
     Ok(())
@@ -184,17 +262,51 @@ fn ensure_gone(engine: &Engine) -> Result<()> {
 #[test]
 fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
     let engine = engine()?;
-    engine.docker(&["network", "create", "--subnet", "10.70.0.0/24", "--gateway", "10.70.0.9", "lan"])?;
-    let flags = ["--network", "lan", "--ip", "10.70.0.44", "--mac-address", "02:00:00:00:00:44"];
+    engine.docker(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.70.0.0/24",
+        "--gateway",
+        "10.70.0.9",
+        "lan",
+    ])?;
+    let flags = [
+        "--network",
+        "lan",
+        "--ip",
+        "10.70.0.44",
+        "--mac-address",
+        "02:00:00:00:00:44",
+    ];
     let run = |name: &str, flags: &[&str]| {
-        engine.docker_output(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "600"]].concat())
+        engine.docker_output(
+            &[
+                &["run", "-d", "--name", name],
+                flags,
+                &["busybox", "sleep", "600"],
+            ]
+            .concat(),
+        )
     };
     ensure!(run("fixed", &flags)?.status.success());
-    let seen = exec(&engine, "fixed", "ip -o addr show eth0; ip link show eth0; ip route")?;
-    for part in ["10.70.0.44/24", "02:00:00:00:00:44", "default via 10.70.0.9"] {
+    let seen = exec(
+        &engine,
+        "fixed",
+        "ip -o addr show eth0; ip link show eth0; ip route",
+    )?;
+    for part in [
+        "10.70.0.44/24",
+        "02:00:00:00:00:44",
+        "default via 10.70.0.9",
+    ] {
         ensure!(seen.contains(part), "{part} in {seen}");
     }
-    assert_fails(&run("second", &["--network", "lan", "--ip", "10.70.0.44"])?, 125, "Address already in use");
+    assert_fails(
+        &run("second", &["--network", "lan", "--ip", "10.70.0.44"])?,
+        125,
+        "Address already in use",
+    );
     assert_fails(
         &run("third", &["--network", "lan", "--ip", "10.71.0.1"])?,
         125,
@@ -205,17 +317,36 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         125,
         "user specified IP address is supported on user defined networks only",
     );
-    assert_fails(&run("fifth", &["--network", "nowhere"])?, 125, "network nowhere not found");
+    assert_fails(
+        &run("fifth", &["--network", "nowhere"])?,
+        125,
+        "network nowhere not found",
+    );
     // Two networks, the second with the default route.
     engine.docker(&["network", "create", "--subnet", "10.72.0.0/24", "wan"])?;
-    let both = ["--network", "lan", "--network", "name=wan,gw-priority=5,ip=10.72.0.7"];
+    let both = [
+        "--network",
+        "lan",
+        "--network",
+        "name=wan,gw-priority=5,ip=10.72.0.7",
+    ];
     ensure!(run("both", &both)?.status.success());
     let route = exec(&engine, "both", "ip route")?;
     ensure!(route.contains("default via 10.72.0.1"), "{route}");
     // A container on another's network sees the same.
-    let joined = engine.docker(&["run", "--rm", "--network", "container:both", "busybox", "ip", "route"])?;
+    let joined = engine.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "container:both",
+        "busybox",
+        "ip",
+        "route",
+    ])?;
     ensure!(joined == route, "{joined}\n{route}");
-    engine.docker(&["rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both"])?;
+    engine.docker(&[
+        "rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both",
+    ])?;
     Ok(())
 }
 
@@ -224,14 +355,32 @@ fn containers_go_on_while_the_engine_is_killed() -> Result<()> {
     let mut engine = engine()?;
     engine.docker(&["network", "create", "shop"])?;
     serve(&engine, "web", &["--network", "shop", "-p", "8080:80"])?;
-    engine.docker(&["run", "-d", "--name", "db", "--network", "shop", "busybox", "sleep", "600"])?;
+    engine.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "db",
+        "--network",
+        "shop",
+        "busybox",
+        "sleep",
+        "600",
+    ])?;
     answers(&engine, "127.0.0.1:8080")?;
     let inspect_all = |engine: &Engine| {
-        engine.docker(&["inspect", "web", "db", "--format", "{{json .NetworkSettings.Networks}}"])
+        engine.docker(&[
+            "inspect",
+            "web",
+            "db",
+            "--format",
+            "{{json .NetworkSettings.Networks}}",
+        ])
     };
     let before = inspect_all(&engine)?;
     let rules = |engine: &Engine| -> Result<String> {
-        let output = engine.namespace()?.output(command("nft").args(["-s", "list", "ruleset"]))?;
+        let output = engine
+            .namespace()?
+            .output(command("nft").args(["-s", "list", "ruleset"]))?;
         Ok(text(&output.stdout))
     };
     let ruleset = rules(&engine)?;
@@ -244,15 +393,32 @@ fn containers_go_on_while_the_engine_is_killed() -> Result<()> {
     engine.restart()?;
     ensure!(inspect_all(&engine)? == before);
     ensure!(rules(&engine)? == ruleset, "{}\n{ruleset}", rules(&engine)?);
-    ensure!(exec(&engine, "web", "ping -c 1 -W 5 db > /dev/null && echo found")? == "found");
+    ensure!(
+        exec(
+            &engine,
+            "web",
+            "ping -c 1 -W 5 db > /dev/null && echo found"
+        )? == "found"
+    );
     for at in ["127.0.0.1:8080", "[::1]:8080"] {
         answers(&engine, at)?;
     }
     // The port and the addresses are still theirs.
     let taken = engine.docker_output(&["run", "-p", "8080:80", "busybox", "true"])?;
     assert_fails(&taken, 125, "port is already allocated");
-    let fresh = engine.docker(&["run", "--rm", "--network", "shop", "busybox", "hostname", "-i"])?;
-    ensure!(!before.contains(&format!("\"{fresh}\"")), "{fresh} of {before}");
+    let fresh = engine.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "shop",
+        "busybox",
+        "hostname",
+        "-i",
+    ])?;
+    ensure!(
+        !before.contains(&format!("\"{fresh}\"")),
+        "{fresh} of {before}"
+    );
     engine.docker(&["rm", "-f", "web", "db"])?;
     Ok(())
 }
@@ -266,12 +432,20 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
         let failing = number % 3 == 2;
         let program: &[&str] = if failing { &["/nowhere"] } else { &["true"] };
         let output = engine.docker_output(&[&head[..], &["busybox"], program].concat())?;
-        ensure!(output.status.success() != failing, "{}", text(&output.stderr));
+        ensure!(
+            output.status.success() != failing,
+            "{}",
+            text(&output.stderr)
+        );
     }
     let links = |engine: &Engine| -> Result<Vec<String>> {
-        let output = engine.namespace()?.output(command("ip").args(["-br", "link"]))?;
+        let output = engine
+            .namespace()?
+            .output(command("ip").args(["-br", "link"]))?;
         let names = text(&output.stdout);
-        let names = names.lines().filter_map(|line| line.split_whitespace().next());
+        let names = names
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
         Ok(names.map(str::to_owned).collect())
     };
     // The bridges, and the cables of the pool without a bridge.
@@ -280,15 +454,28 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
         Ok(text(&output.stdout).lines().count())
     };
     until(&0, || on_bridges(&engine))?;
-    let elements = engine.namespace()?.output(command("nft").args(["list", "ruleset"]))?;
-    ensure!(!text(&elements.stdout).contains("tcp . "), "{}", text(&elements.stdout));
+    let elements = engine
+        .namespace()?
+        .output(command("nft").args(["list", "ruleset"]))?;
+    ensure!(
+        !text(&elements.stdout).contains("tcp . "),
+        "{}",
+        text(&elements.stdout)
+    );
     // With no container left the engine takes even the bridges along.
     engine.stop()?;
     until(&vec!["lo".to_owned()], || links(&engine))?;
-    let rules = engine.namespace()?.output(command("nft").args(["list", "ruleset"]))?;
+    let rules = engine
+        .namespace()?
+        .output(command("nft").args(["list", "ruleset"]))?;
     ensure!(text(&rules.stdout).is_empty(), "{}", text(&rules.stdout));
     engine.restart()?;
-    ensure!(engine.docker(&["network", "ls", "-q", "--filter", "name=^one$"])?.len() == 12);
+    ensure!(
+        engine
+            .docker(&["network", "ls", "-q", "--filter", "name=^one$"])?
+            .len()
+            == 12
+    );
     engine.docker(&["run", "--rm", "--network", "one", "busybox", "true"])?;
     Ok(())
 }
@@ -296,22 +483,46 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
 #[test]
 fn bandwidth_is_bounded() -> Result<()> {
     let engine = engine()?;
-    engine.havre(&["run", "-d", "--name", "box", "--network-bps", "1m/2m", "busybox", "sleep", "600"])?;
+    engine.havre(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network-bps",
+        "1m/2m",
+        "busybox",
+        "sleep",
+        "600",
+    ])?;
     let rates = || -> Result<(String, String)> {
-        let host = engine.namespace()?.output(command("tc").args(["qdisc", "show"]))?;
+        let host = engine
+            .namespace()?
+            .output(command("tc").args(["qdisc", "show"]))?;
         let line = text(&host.stdout);
-        let line = line.lines().find(|line| line.contains("tbf")).unwrap_or_default().to_owned();
+        let line = line
+            .lines()
+            .find(|line| line.contains("tbf"))
+            .unwrap_or_default()
+            .to_owned();
         let pid = inspect(&engine, "box", "{{.State.Pid}}")?;
         let mut inside = command("nsenter");
-        inside.args(["--net", "--target", &pid, "tc", "qdisc", "show", "dev", "eth0"]);
+        inside.args([
+            "--net", "--target", &pid, "tc", "qdisc", "show", "dev", "eth0",
+        ]);
         Ok((line, text(&inside.output()?.stdout)))
     };
     // tc tells bits.
     let (host, inside) = rates()?;
-    ensure!(host.contains("rate 8388Kbit") && inside.contains("rate 16777Kbit"), "{host} {inside}");
+    ensure!(
+        host.contains("rate 8388Kbit") && inside.contains("rate 16777Kbit"),
+        "{host} {inside}"
+    );
     engine.havre(&["update", "--network-bps", "3m", "box"])?;
     let (host, inside) = rates()?;
-    ensure!(host.contains("rate 25165Kbit") && inside.contains("rate 16777Kbit"), "{host} {inside}");
+    ensure!(
+        host.contains("rate 25165Kbit") && inside.contains("rate 16777Kbit"),
+        "{host} {inside}"
+    );
     engine.docker(&["rm", "-f", "box"])?;
     Ok(())
 }

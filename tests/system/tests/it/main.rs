@@ -9,6 +9,8 @@ mod archive;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod checkpoints;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod connected;

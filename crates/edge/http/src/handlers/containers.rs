@@ -66,15 +66,15 @@ pub(super) async fn start(call: &Call) -> Reply {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    // A start from the beginning would not be what was asked for.
-    if !call.query.get("checkpoint").is_empty() {
-        return Err(ApiError::not_implemented(
-            "starting a container from a checkpoint is not implemented in Havre yet",
-        ));
-    }
-    let (containers, id) = (Arc::clone(&call.api().containers), call.name.clone());
-    call.finish(async move { containers.start(&id).await })
-        .await?;
+    let (api, id) = (call.api().clone(), call.name.clone());
+    let from = super::checkpoints::asked(call)?;
+    call.finish(async move {
+        match from {
+            Some(checkpoint) => api.checkpoints.start(&id, checkpoint).await,
+            None => api.containers.start(&id).await,
+        }
+    })
+    .await?;
     reply::status(StatusCode::NO_CONTENT)
 }
 

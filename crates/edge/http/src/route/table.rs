@@ -1,14 +1,15 @@
 //! The rows of the route table. Paths without a variable come first: `/images/get` is no image's name.
 
 use super::Action::{
-    ArchiveGet, ArchivePut, ArchiveStat, Auth, Commit, ContainerAttach, ContainerAttachWs,
-    ContainerChanges, ContainerCreate, ContainerExport, ContainerInspect, ContainerKill,
-    ContainerList, ContainerLogs, ContainerPause, ContainerPrune, ContainerRemove, ContainerRename,
-    ContainerResize, ContainerRestart, ContainerStart, ContainerStats, ContainerStop, ContainerTop,
-    ContainerUnpause, ContainerUpdate, ContainerWait, ContainerWhy, DiskUsage, Events, ExecCreate,
-    ExecInspect, ExecResize, ExecStart, ImageCreate, ImageHistory, ImageInspect, ImageList,
-    ImageLoad, ImageRemove, ImageTag, Info, NetworkConnect, NetworkCreate, NetworkDisconnect,
-    NetworkInspect, NetworkList, NetworkPrune, NetworkRemove, Ping, PortsExplain, Version,
+    ArchiveGet, ArchivePut, ArchiveStat, Auth, CheckpointCreate, CheckpointList, CheckpointRemove,
+    Commit, ContainerAttach, ContainerAttachWs, ContainerChanges, ContainerCreate, ContainerExport,
+    ContainerInspect, ContainerKill, ContainerList, ContainerLogs, ContainerPause, ContainerPrune,
+    ContainerRemove, ContainerRename, ContainerResize, ContainerRestart, ContainerStart,
+    ContainerStats, ContainerStop, ContainerTop, ContainerUnpause, ContainerUpdate, ContainerWait,
+    ContainerWhy, DiskUsage, Events, ExecCreate, ExecInspect, ExecResize, ExecStart, ImageCreate,
+    ImageHistory, ImageInspect, ImageList, ImageLoad, ImageRemove, ImageTag, Info, NetworkConnect,
+    NetworkCreate, NetworkDisconnect, NetworkInspect, NetworkList, NetworkPrune, NetworkRemove,
+    Ping, PortsExplain, Version,
 };
 use super::{Action, Route};
 
@@ -121,8 +122,13 @@ pub(super) const ROUTES: &[Route] = &[
     answered("HEAD", "/containers/{id}/archive", ArchiveStat),
     answered("GET", "/containers/{id}/archive", ArchiveGet),
     answered("PUT", "/containers/{id}/archive", ArchivePut),
-    missing("GET", "/containers/{id}/checkpoints"),
-    missing("POST", "/containers/{id}/checkpoints"),
+    answered("GET", "/containers/{id}/checkpoints", CheckpointList),
+    answered("POST", "/containers/{id}/checkpoints", CheckpointCreate),
+    answered(
+        "DELETE",
+        "/containers/{id}/checkpoints/{checkpoint}",
+        CheckpointRemove,
+    ),
     missing("GET", "/images/{name}/attestations"),
     missing("POST", "/images/{name}/push"),
     missing("GET", "/images/{name}/get"),

@@ -9,7 +9,7 @@ async fn ping_tells_what_clients_negotiate_by() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "OK"));
     for header in [
         "Api-Version: 1.56",
-        "Docker-Experimental: false",
+        "Docker-Experimental: true",
         "Ostype: linux",
         "Server: Havre/0.0-test (linux)",
         "Builder-Version: 2",

@@ -62,5 +62,23 @@ fn document() -> String {
             .unwrap();
         }
     }
+    text.push_str(&others());
+    text
+}
+
+/// What the description leaves out: Docker's experimental operations, and Havre's own.
+fn others() -> String {
+    let mut text =
+        "\n## not in the description\n\n| operation | answered |\n|---|---|\n".to_owned();
+    for route in havre_http::routes() {
+        let known = OPERATIONS
+            .lines()
+            .any(|line| line.split_once('\t') == Some((route.method, route.path)));
+        if !known {
+            let answered = if route.implemented() { "yes" } else { "no" };
+            // Writing to a string cannot fail.
+            writeln!(text, "| `{} {}` | {answered} |", route.method, route.path).unwrap();
+        }
+    }
     text
 }

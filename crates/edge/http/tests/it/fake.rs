@@ -3,6 +3,7 @@
 //! a line for each call of [`Fake::tick`]), and everything else sleeps until it is killed.
 
 mod archive;
+mod checkpoints;
 mod engine;
 mod execs;
 mod lifecycle;

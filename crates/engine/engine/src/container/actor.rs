@@ -1,5 +1,6 @@
 //! The one writer of a container. Commands come in order; nothing here waits for a process to end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ use crate::state::{Event, Refusal, Status, Step, step};
 #[derive(Debug)]
 pub(crate) enum Command {
     Start {
+        /// The directory of a checkpoint to go on from.
+        from: Option<PathBuf>,
         reply: oneshot::Sender<ApiResult<()>>,
     },
     /// The user wants it to end: no restart. Answers whether there is a process to end.
@@ -35,6 +38,12 @@ pub(crate) enum Command {
         reply: oneshot::Sender<ApiResult<()>>,
     },
     Unpause {
+        reply: oneshot::Sender<ApiResult<()>>,
+    },
+    /// Writes its processes into a directory; with `exit` they end.
+    Checkpoint {
+        images: PathBuf,
+        exit: bool,
         reply: oneshot::Sender<ApiResult<()>>,
     },
     /// Takes a name that has been checked.
@@ -196,9 +205,9 @@ impl Actor {
     /// Handles one command; true when the container is gone.
     async fn handle(&mut self, command: Command) -> bool {
         match command {
-            Command::Start { reply } => {
+            Command::Start { from, reply } => {
                 self.no_restart = false;
-                let result = self.start(true).await;
+                let result = self.start(true, from).await;
                 // A caller that left does not undo the start.
                 reply.send(result).ok();
             }
@@ -218,6 +227,13 @@ impl Actor {
             }
             Command::Unpause { reply } => {
                 reply.send(self.unpause().await).ok();
+            }
+            Command::Checkpoint {
+                images,
+                exit,
+                reply,
+            } => {
+                reply.send(self.checkpoint(&images, exit).await).ok();
             }
             Command::Rename { name, reply } => {
                 reply.send(self.rename(name).await).ok();
@@ -293,7 +309,7 @@ impl Actor {
     }
 
     async fn restart(&mut self) {
-        if let Err(err) = self.start(false).await {
+        if let Err(err) = self.start(false, None).await {
             tracing::warn!(container = %self.fixed.id, error = %err.message, "restart failed");
         }
     }

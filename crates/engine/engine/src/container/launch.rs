@@ -1,7 +1,7 @@
 //! A start: shim, specification, Create, attached clients, Start. What does not depend on each other runs together.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +24,9 @@ use crate::state::{Event, Status, Step, step};
 use crate::{health, host};
 
 impl Actor {
-    /// Starts it; `by_user` when it was asked for and not done by the restart policy.
-    pub(super) async fn start(&mut self, by_user: bool) -> ApiResult<()> {
+    /// Starts it, from the beginning or from a checkpoint; `by_user` when it was asked for and not done by the restart
+    /// policy.
+    pub(super) async fn start(&mut self, by_user: bool, from: Option<PathBuf>) -> ApiResult<()> {
         let before = self.state.status;
         match step(before, Event::StartRequested) {
             Step::To(next) => self.state.status = next,
@@ -45,7 +46,7 @@ impl Actor {
         if before != Status::Restarting {
             self.publish();
         }
-        let launched = launch(&self.shared, &self.fixed).await;
+        let launched = launch(&self.shared, &self.fixed, from).await;
         match launched {
             Ok((shim, pid, live)) => {
                 self.state.live = live;
@@ -121,7 +122,11 @@ pub(crate) fn exit_code_of(message: &str) -> i64 {
 /// A shim whose container waits at its gate.
 type Launched = (Arc<Shim>, u32, Option<Arc<Live>>);
 
-async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<Launched> {
+async fn launch(
+    shared: &Arc<Shared>,
+    fixed: &Arc<Fixed>,
+    from: Option<PathBuf>,
+) -> ApiResult<Launched> {
     let began = Instant::now();
     let bundle = shared.places.bundle(&fixed.id);
     make_bundle(&bundle)?;
@@ -145,7 +150,7 @@ async fn launch(shared: &Arc<Shared>, fixed: &Arc<Fixed>) -> ApiResult<Launched>
             .map_err(|err| internal("failed to start the shim", &err))?;
         let shim = Shim::connect(shim).await;
         let shim = Arc::new(shim.map_err(|err| internal("failed to connect to the shim", &err))?);
-        match create(shared, fixed, &shim, prepared).await {
+        match create(shared, fixed, &shim, prepared, from).await {
             Ok(pid) => Ok((shim, pid)),
             Err(err) => {
                 if !shim.finish().await {
@@ -179,13 +184,15 @@ async fn create(
     fixed: &Fixed,
     shim: &Shim,
     prepared: ApiResult<Prepared>,
+    from: Option<PathBuf>,
 ) -> ApiResult<u32> {
     let Prepared {
-        task,
+        mut task,
         live,
         joined,
         zone,
     } = prepared?;
+    task.checkpoint = from;
     // The namespace is open until the container's process holds it.
     let (dns, _sandbox) = match joined {
         Some((dns, sandbox)) => (dns, Some(sandbox)),
@@ -203,7 +210,12 @@ async fn create(
     let (created, named) = tokio::join!(shim.create(&task), named);
     let pid = created.map_err(|err| {
         let text = format!("failed to create task for container: {}", err.message);
-        ApiError::new(kind_of_failure(&err), text)
+        // CRIU speaks of files too, and of none that was asked for.
+        let kind = match task.checkpoint {
+            Some(_) => err.kind,
+            None => kind_of_failure(&err),
+        };
+        ApiError::new(kind, text)
     })?;
     named.map(|()| pid)
 }
@@ -318,6 +330,8 @@ fn prepare_task(
     let task = CreateTask {
         rootfs,
         runtime,
+        checkpoint: None,
+        criu: shared.config.criu.clone(),
         terminal: fixed.config.tty,
         open_stdin: fixed.config.open_stdin,
         stdin_once: fixed.config.stdin_once,

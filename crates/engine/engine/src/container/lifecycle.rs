@@ -89,7 +89,7 @@ impl Lifecycle for Engine {
 }
 
 impl Engine {
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         id: &str,
         command: impl FnOnce(oneshot::Sender<ApiResult<()>>) -> Command,

@@ -158,7 +158,7 @@ pub(super) async fn settled(container: &Container) -> Arc<View> {
 
 async fn start(container: &Container) -> ApiResult<()> {
     let (reply, answer) = oneshot::channel();
-    send(container, Command::Start { reply })?;
+    send(container, Command::Start { from: None, reply })?;
     answer.await.unwrap_or_else(|_gone| Err(gone(container)))
 }
 
@@ -175,10 +175,11 @@ fn wait(container: &Arc<Container>, condition: WaitCondition) -> WaitFuture {
             return Err(gone(&container));
         }
         // Who waits for the removal has what it waited for, whatever became of the start.
-        let failed_start = condition != WaitCondition::Removed
-            && state.started_at.is_zero()
-            && !state.error.is_empty();
-        let error = failed_start.then(|| WaitExitError {
+        let failed = match condition {
+            WaitCondition::Removed => !state.removed,
+            _ => state.started_at.is_zero() && !state.error.is_empty(),
+        };
+        let error = failed.then(|| WaitExitError {
             message: state.error.clone(),
         });
         Ok(WaitResponse {
@@ -195,7 +196,8 @@ fn reached_by(condition: WaitCondition, state: &State, seen_exits: u64) -> bool 
             !runs || state.exits > seen_exits
         }
         WaitCondition::NextExit => state.exits > seen_exits || state.removed,
-        WaitCondition::Removed => state.removed,
+        // Nobody tries a removal again that failed.
+        WaitCondition::Removed => state.removed || state.status == Status::Dead,
     }
 }
 

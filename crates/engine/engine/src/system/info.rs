@@ -47,6 +47,7 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         driver_status: driver_status(shared),
         plugins: plugins(),
         debug: config.debug,
+        experimental_build: true,
         n_fd: fs_err::read_dir("/proc/self/fd")
             .map_or(0, |fds| i64::try_from(fds.count()).unwrap_or(0)),
         // What goroutines are in dockerd.

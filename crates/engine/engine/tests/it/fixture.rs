@@ -53,6 +53,7 @@ impl Fixture {
             instance: format!("it-{}-{number}", std::process::id()),
             init: false,
             init_path: PathBuf::from("/nowhere/havre-init"),
+            criu: None,
             shim: shim(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use havre_sys::{fd, process, sched, seccomp, signal, user};
 use oci_spec::runtime::Hook;
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, open, openat2};
+use rustix::fs::{
+    FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fchown, fcntl_setfl, fstat, open, openat2,
+};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{
@@ -139,6 +141,7 @@ impl Finish<'_> {
     pub(crate) fn run(mut self, channel: &mut Channel) -> Result<Infallible, RuntimeError> {
         let plan = self.plan;
         self.connect_streams(channel)?;
+        own_null().step(|| "open the container's null device".to_owned())?;
         set_scheduling(plan)?;
         for (resource, limit) in &plan.rlimits {
             setrlimit(*resource, *limit).step(|| format!("set the limit {resource:?}"))?;
@@ -212,6 +215,51 @@ impl Finish<'_> {
             }
         }
     }
+}
+
+/// A standard stream that leads to the host's null device is led to the container's: the host's
+/// file is none of its business, and a file outside of its mounts could not be in a checkpoint.
+fn own_null() -> io::Result<()> {
+    let mut null = None;
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        // A caller may leave a stream closed.
+        if !fstat(stream).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        if null.is_none() {
+            null = container_null();
+        }
+        if let Some(null) = &null {
+            fd::place(null.as_fd(), stream.as_raw_fd())?;
+        }
+    }
+    Ok(())
+}
+
+/// None if the container has no such device.
+fn container_null() -> Option<OwnedFd> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Looked at before it is opened: what an image has there may act when it is.
+    let reference = open(c"/dev/null", flags | OFlags::PATH, Mode::empty()).ok()?;
+    if !is_null(&fstat(&reference).ok()?) {
+        return None;
+    }
+    let flags = flags | OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let null = open(c"/dev/null", flags, Mode::empty()).ok()?;
+    fcntl_setfl(&null, OFlags::empty()).ok()?;
+    is_null(&fstat(&null).ok()?).then_some(null)
+}
+
+fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        ) == (1, 3)
 }
 
 fn first(args: &[CString]) -> &std::ffi::CStr {

@@ -160,13 +160,16 @@ pub(crate) fn build(init: &Init<'_>) -> Result<Root, RuntimeError> {
         mount_change("/", flags | MountPropagationFlags::REC)
             .step(|| "change the propagation of `/`".to_owned())?;
     }
-    let root = attach_root(init)?;
+    let mut early = Vec::new();
     if propagation.is_none() && own_namespace {
-        // The mount that the root hangs on must not be shared, or pivot_root refuses.
-        detach_parent(plan)?;
+        early = bind_to_host(plan)?;
+        // Hung on a shared mount, the root would show up on the host, and pivot_root refuses it.
+        part_from_host(plan)?;
     }
+    let root = attach_root(init)?;
     for (index, step) in plan.mounts.iter().enumerate() {
-        let made = init.rootfs.mounts.get(index).and_then(Option::as_ref);
+        let made = init.rootfs.mounts.get(index).or(early.get(index));
+        let made = made.and_then(Option::as_ref);
         apply(init, &root, step, made)?;
     }
     if plan.own_dev {
@@ -236,13 +239,25 @@ fn legacy_overlay(step: &MountStep, path: &Path) -> io::Result<()> {
     )?)
 }
 
-fn detach_parent(plan: &Plan) -> Result<(), RuntimeError> {
-    let describe = || "make the mount above the root private".to_owned();
-    let mut dir = plan.rootfs.as_path();
-    while let Some(parent) = dir.parent() {
-        match mount_change(parent, MountPropagationFlags::PRIVATE) {
+/// The binds that are to hear of the host's mounts, or the host of theirs, copied while their sources still do.
+fn bind_to_host(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
+    let hears = |(propagation, _): &(Propagation, bool)| {
+        matches!(propagation, Propagation::Shared | Propagation::Slave)
+    };
+    let early = plan.mounts.iter().map(|step| match step.what {
+        What::Bind { .. } if step.propagation.iter().any(hears) => step.tree(),
+        What::Bind { .. } | What::Fs { .. } | What::Cgroup | What::Remount => Ok(None),
+    });
+    early.collect()
+}
+
+/// Makes the mount that the root is going to hang on private, in this namespace.
+fn part_from_host(plan: &Plan) -> Result<(), RuntimeError> {
+    let describe = || "make the mount below the root private".to_owned();
+    for place in plan.rootfs.ancestors() {
+        match mount_change(place, MountPropagationFlags::PRIVATE) {
             // Not a mount point: the next above.
-            Err(Errno::INVAL) => dir = parent,
+            Err(Errno::INVAL) => {}
             other => return other.step(describe),
         }
     }
@@ -331,7 +346,7 @@ pub(crate) fn seal(plan: &Plan, root: &Root, null: BorrowedFd<'_>) -> Result<(),
     mask_all(root, &plan.masked, null)
 }
 
-const READONLY: Attrs = Attrs {
+pub(crate) const READONLY: Attrs = Attrs {
     set: MountAttrFlags::RDONLY,
     clear: MountAttrFlags::NONE,
 };
@@ -382,7 +397,7 @@ fn empty_directory() -> io::Result<OwnedFd> {
 }
 
 /// None if there is nothing: not every kernel has every file that is to be hidden.
-fn existing(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn existing(root: &Root, path: &Path) -> io::Result<Option<OwnedFd>> {
     match root.open_path(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(error)

@@ -16,7 +16,7 @@ const WITHIN_PROC: ResolveFlags = ResolveFlags::BENEATH
 const PROC_ROOT_INODE: u64 = 1;
 
 /// Sets each parameter; `root` is the tree of the container, attached but not yet the root of the process.
-pub(super) fn write(sysctls: &[(String, String)], root: &Root) -> Result<(), RuntimeError> {
+pub(crate) fn write(sysctls: &[(String, String)], root: &Root) -> Result<(), RuntimeError> {
     if sysctls.is_empty() {
         return Ok(());
     }

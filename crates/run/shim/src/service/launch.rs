@@ -1,6 +1,6 @@
 //! Create, Exec and Start: the calls that make processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use havre_cgroup::{Cgroup, Host};
 use havre_runtime_core::{Create, Exec, Gate, RootfsMount, StdioSpec, create, exec};
@@ -18,9 +18,10 @@ use crate::foreign::Tool;
 use crate::log::Log;
 use crate::process::{Asked, Exit, Handle, Process, Stage};
 use crate::server::Server;
+use crate::service::checkpoint;
 use crate::slab::Slab;
 use crate::stdio::{OurEnds, Stdin, pipes};
-use crate::task::{INIT, Task};
+use crate::task::{Criu, INIT, Task};
 
 impl Server {
     pub(crate) fn create(
@@ -30,10 +31,6 @@ impl Server {
         if self.task.is_some() {
             let message = format!("container {} exists already", call.id);
             return Err(Failure::new(ErrorKind::Conflict, message));
-        }
-        if !call.checkpoint.is_empty() {
-            let message = "restoring a checkpoint is not supported: no CRIU";
-            return Err(Failure::new(ErrorKind::NotImplemented, message));
         }
         let options = own_options(&call)?;
         let spec = Box::new(read_spec(Path::new(&call.bundle))?);
@@ -57,12 +54,19 @@ impl Server {
             .collect();
         let host = Host::detect().map_err(|error| Failure::of(&error))?;
         let tool = tool(&call, options.runtime);
+        let criu = Criu {
+            program: Some(options.criu)
+                .filter(|program| !program.is_empty())
+                .map(PathBuf::from),
+            descriptors: checkpoint::destinations(&stdio),
+        };
         let handle = match &tool {
+            Some(_) if !call.checkpoint.is_empty() => return Err(checkpoint::foreign()),
             Some(tool) => {
                 let made = tool.create(&spec, &mounts, &stdio, &host)?;
                 Handle::Foreign(Box::new(made))
             }
-            None => own_init(&call, &spec, &mounts, stdio, &host)?,
+            None => own_init(&call, &spec, &mounts, stdio, &host, &criu)?,
         };
         let mut init = Process::new(Asked {
             exec_id: String::new(),
@@ -86,6 +90,7 @@ impl Server {
             paused: false,
             oom_killed: false,
             tool,
+            criu,
             memory_peak: 0,
         });
         if let Err(failure) = self.take_streams(INIT, ends) {
@@ -342,8 +347,9 @@ fn own_init(
     rootfs_mounts: &[RootfsMount],
     stdio: StdioSpec,
     cgroup_host: &Host,
+    criu: &Criu,
 ) -> Result<Handle, Failure> {
-    let created = create(&Create {
+    let request = Create {
         id: &call.id,
         bundle: Path::new(&call.bundle),
         spec,
@@ -353,7 +359,12 @@ fn own_init(
         gate: Gate::Hold,
         preserve_fds: 0,
         die_with_parent: true,
-    });
+    };
+    let created = if call.checkpoint.is_empty() {
+        create(&request)
+    } else {
+        checkpoint::bring_back(request, Path::new(&call.checkpoint), criu)
+    };
     let created = created.map_err(|error| Failure::of(&error))?;
     Ok(Handle::Init(Box::new(created)))
 }

@@ -283,6 +283,7 @@ fn m13_device_nodes_of_an_image() -> Result<()> {
 #[test]
 fn m14_names_are_no_options() -> Result<()> {
     havre_testkit::ensure_packages()?;
+    let plain = Engine::start()?.docker(&["info", "--format", "{{.Driver}}"])?;
     for name in [
         "a,b",
         "a:b",
@@ -296,6 +297,9 @@ fn m14_names_are_no_options() -> Result<()> {
             ..EngineOptions::default()
         })?;
         load_busybox(&engine)?;
+        // Without escapes overlayfs could not be mounted there, and whole copies would hide that.
+        let driver = engine.docker(&["info", "--format", "{{.Driver}}"])?;
+        assert_eq!(driver, plain, "{name:?}");
         let place = tempfile::Builder::new()
             .prefix(name.lines().next().unwrap_or_default())
             .tempdir()?;

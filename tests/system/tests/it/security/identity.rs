@@ -1,7 +1,7 @@
 //! R09 to R13, R33: who a process is and what it may, whatever the image says about users.
 
 use super::fixture::{SECRET, Sentinel, field, image_of, probe, sleeping_box};
-use crate::support::{engine, run_rm, stdout_of, text};
+use crate::support::{engine, inspect, run_rm, stdout_of, text, until};
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -287,6 +287,12 @@ fn r33_no_new_privileges_everywhere() -> Result<()> {
             wanted,
             "exec, {option}"
         );
+        engine.docker(&["rm", "-f", "box"])?;
+        let check = ["--health-cmd", "/suid/id -u", "--health-interval", "1s"];
+        sleeping_box(&engine, &[&flags[..], &check].concat())?;
+        let said = "{{with .State.Health}}{{with .Log}}{{(index . 0).Output}}{{end}}{{end}}";
+        until(&false, || Ok(inspect(&engine, "box", said)?.is_empty()))?;
+        assert_eq!(inspect(&engine, "box", said)?, wanted, "check, {option}");
         engine.docker(&["rm", "-f", "box"])?;
     }
     // Where nothing is asked for it is as in Docker: off.

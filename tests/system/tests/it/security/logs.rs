@@ -1,13 +1,13 @@
-//! L01 to L03, L06: logs that cannot be bent to other files, forged or grow without end, and words that the
+//! L01 to L03, L06, L08: logs that cannot be bent to other files, forged or grow without end, and words that the
 //! command line shows. L04, L05, L07: in the tests of the log crate and of the log drivers.
 
 use super::fixture::{SECRET, Sentinel};
-use crate::support::{engine, run_rm, text, until};
+use crate::support::{engine, load_busybox, run_rm, text, until};
 use anyhow::{Context as _, Result, ensure};
-use havre_testkit::Engine;
 use havre_testkit::command::command;
+use havre_testkit::{Engine, EngineOptions};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,68 @@ fn l02_logs_are_bounded() -> Result<()> {
             .ends_with("line number 29999")
     );
     Ok(())
+}
+
+/// L08: logs are for their owner and group alone, rotated and compressed ones too, whatever the engine's umask is.
+#[test]
+fn l08_logs_are_closed_to_others() -> Result<()> {
+    havre_testkit::ensure_packages()?;
+    let wrapper = ["sh", "-c", "umask 000; exec \"$@\"", "sh"];
+    let engine = Engine::start_with(EngineOptions {
+        wrapper: wrapper.map(str::to_owned).to_vec(),
+        ..EngineOptions::default()
+    })?;
+    load_busybox(&engine)?;
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line number $i; i=$((i+1)); done";
+    for (driver, compress) in [
+        ("json-file", "false"),
+        ("json-file", "true"),
+        ("local", "true"),
+    ] {
+        let compress = format!("compress={compress}");
+        let options = ["--log-opt", "max-size=10k", "--log-opt", "max-file=4"];
+        let head = [
+            "run",
+            "--network",
+            "none",
+            "--name",
+            "box",
+            "--log-driver",
+            driver,
+        ];
+        let tail = ["--log-opt", &compress, "busybox", "sh", "-c", script];
+        engine.docker(&[&head[..], &options, &tail].concat())?;
+        // The last one is compressed in the background.
+        until(&true, || {
+            let modes = modes_of_logs(&engine)?;
+            let wrong = modes.iter().any(|(_, mode)| mode != "100640");
+            ensure!(!wrong, "{driver}: {modes:?}");
+            Ok(modes.len() >= 4)
+        })?;
+        engine.docker(&["rm", "box"])?;
+    }
+    Ok(())
+}
+
+/// The files of the containers' logs, and their modes.
+fn modes_of_logs(engine: &Engine) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut pending = vec![engine.data_root().join("containers")];
+    while let Some(folder) = pending.pop() {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => pending.push(entry.path()),
+                Ok(meta) if name.contains(".log") => {
+                    found.push((name, format!("{:o}", meta.mode())));
+                }
+                // Replaced by its compressed form meanwhile.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// L03: any bytes come back as they were, each stream by itself.

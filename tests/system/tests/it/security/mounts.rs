@@ -1,9 +1,10 @@
 //! M08 to M11, M15, M18: mounts that keep what their sources had, leave nothing behind, and are never walked into.
 
 use super::fixture::{SECRET, Sentinel};
-use crate::support::{engine, nothing_is_left, run_rm, stdout_of, text, until};
+use crate::support::{engine, load_busybox, nothing_is_left, run_rm, stdout_of, text, until};
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::command::{command, run};
+use havre_testkit::{Engine, EngineOptions};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use std::path::Path;
 
@@ -165,6 +166,70 @@ fn m11_mounts_do_not_leak() -> Result<()> {
     engine.docker(&["rm", "-f", "two"])?;
     nothing_is_left(&engine)?;
     assert_eq!(ours()?, Vec::<String>::new());
+    Ok(())
+}
+
+/// M11: on a host whose mounts are shared, as systemd makes them, nothing that is mounted for a container or in it
+/// comes back.
+#[test]
+fn m11_a_shared_host_gets_no_mounts() -> Result<()> {
+    havre_testkit::ensure_packages()?;
+    // First a table of its own, whatever that of the machine is like.
+    let share = "mount --make-rshared / && exec \"$@\"";
+    let wrapper = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        share,
+        "sh",
+    ];
+    let engine = Engine::start_with(EngineOptions {
+        wrapper: wrapper.map(str::to_owned).to_vec(),
+        ..EngineOptions::default()
+    })?;
+    load_busybox(&engine)?;
+    let host = format!("/proc/{}/mountinfo", engine.pid()?);
+    // Places; other columns of a host's table may change at any time, and so may mounts of others.
+    let ours = || -> Result<Vec<String>> {
+        let all = fs_err::read_to_string(&host)?;
+        let places = all.lines().filter_map(|line| line.split(' ').nth(4));
+        let directory = engine.directory().to_string_lossy().into_owned();
+        let ours = places.filter(|place| place.starts_with(&directory) || place.contains("m11-"));
+        Ok(ours.map(str::to_owned).collect())
+    };
+    let table = fs_err::read_to_string(&host)?;
+    let root = table
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some("/"));
+    let root = root.context("no root")?;
+    ensure!(
+        root.contains(" shared:"),
+        "the test's host is not shared: {root}"
+    );
+    let source = tempfile::Builder::new().prefix("m11-").tempdir()?;
+    let bind = format!("{}:/in", source.path().display());
+    let script = "mkdir -p /in/m11-inside && mount -t tmpfs own /in/m11-inside && mkdir /x && \
+                  mount -t tmpfs own /x && echo mounted; exec sleep 600";
+    let flags = ["-v", &bind, "--tmpfs", "/in/m11-tmpfs", "--privileged"];
+    let head = ["run", "-d", "--network", "none", "--name", "box"];
+    engine.docker(&[&head[..], &flags, &["busybox", "sh", "-c", script]].concat())?;
+    until(&"mounted".to_owned(), || engine.docker(&["logs", "box"]))?;
+    assert_eq!(ours()?, Vec::<String>::new());
+    // A copy puts the mounts of a stopped container together again.
+    engine.docker(&["kill", "box"])?;
+    engine.docker(&["cp", "box:/etc/passwd", &source.path().to_string_lossy()])?;
+    assert_eq!(ours()?, Vec::<String>::new());
+    engine.docker(&["rm", "box"])?;
+    // The twin: what is asked to come back does.
+    let shared = format!("{bind}:rshared");
+    let flags = ["-v", &shared, "--privileged"];
+    engine.docker(&[&head[..], &flags, &["busybox", "sh", "-c", script]].concat())?;
+    until(&"mounted".to_owned(), || engine.docker(&["logs", "box"]))?;
+    let inside = source.path().join("m11-inside");
+    assert_eq!(ours()?, [inside.to_string_lossy()]);
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 /// Looks, as fast as it can, at every process of its PID namespace that has not yet executed its
 /// program, and writes down what it got hold of.
 const WATCH: &str = r#"
-import os
+import fcntl, os
+F_GET_SEALS, F_SEAL_WRITE = 1034, 8
 sentinel = os.environ['SENTINEL']
 me = os.getpid()
 found, met = set(), set()
@@ -24,8 +25,29 @@ while not os.path.exists('/watch/stop'):
         base = '/proc/' + pid
         try: exe = os.readlink(base + '/exe')
         except OSError: continue
-        if not exe.startswith('/memfd'): continue
+        try: theirs = os.stat(base + '/exe')
+        except OSError: continue
+        try:
+            # The program of the container, as the watch sees it too.
+            inside = os.stat(exe)
+            if (theirs.st_dev, theirs.st_ino) == (inside.st_dev, inside.st_ino): continue
+        except OSError: pass
+        # It may have executed its program, or ended, since.
+        try:
+            if os.readlink(base + '/exe') != exe: continue
+        except OSError: continue
         met.add(pid)
+        if not exe.startswith('/memfd'): found.add('runs ' + exe)
+        try:
+            file = os.open(base + '/exe', os.O_RDONLY)
+            now = os.fstat(file)
+            # Else it has executed its program between the two looks.
+            if (now.st_dev, now.st_ino) == (theirs.st_dev, theirs.st_ino):
+                try: sealed = fcntl.fcntl(file, F_GET_SEALS) & F_SEAL_WRITE
+                except OSError: sealed = 0
+                if not sealed: found.add('exe is not sealed')
+            os.close(file)
+        except OSError: pass
         host(base + '/root')
         host(base + '/cwd')
         try:
