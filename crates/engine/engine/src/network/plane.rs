@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use havre_api_traits::{ApiError, ApiResult};
 use havre_network::{
     BridgeOptions, Driver as Plan, EndpointSpec, GatewayMode as Mode, IpvlanFlag, IpvlanMode,
-    IpvlanOptions, MacvlanMode, MacvlanOptions, NetworkSpec, Plane, PlaneOptions, Reconciled,
-    Subnet,
+    IpvlanOptions, MacvlanMode, MacvlanOptions, NetworkError, NetworkSpec, Plane, PlaneOptions,
+    Reconciled, Subnet,
 };
+use havre_types::{Classify as _, chain};
 
 use super::join::failed;
 use super::options::{self, Bridge, Driver, GatewayMode, Vlan};
@@ -40,6 +41,11 @@ impl Kernel {
             .as_ref()
             .is_some_and(|options| options.directory.exists())
     }
+}
+
+/// An error about a network and no container: said as the data plane says it.
+fn as_it_is(error: &NetworkError) -> ApiError {
+    ApiError::new(error.kind(), chain(error))
 }
 
 impl Networks {
@@ -98,7 +104,7 @@ impl Networks {
             Some(spec) if self.kernel.options.is_some() => self
                 .plane()?
                 .add_network(&spec)
-                .map_err(|error| failed(&error)),
+                .map_err(|error| as_it_is(&error)),
             _ => Ok(()),
         }
     }
@@ -109,7 +115,7 @@ impl Networks {
             return Ok(());
         }
         let removed = self.plane()?.remove_network(record.id.as_str());
-        removed.map_err(|error| failed(&error))
+        removed.map_err(|error| as_it_is(&error))
     }
 
     /// A network as the data plane wants it; None of those that are nothing there.

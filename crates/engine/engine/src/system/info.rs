@@ -167,7 +167,9 @@ fn file_system(path: &Path) -> &'static str {
 fn plugins() -> PluginsInfo {
     PluginsInfo {
         volume: Vec::new(),
-        network: vec!["host".to_owned(), "none".to_owned()],
+        network: ["bridge", "host", "ipvlan", "macvlan", "null"]
+            .map(str::to_owned)
+            .to_vec(),
         authorization: None,
         log: havre_logs::options::DRIVERS.map(str::to_owned).to_vec(),
     }
