@@ -186,12 +186,7 @@ impl Engine {
 }
 
 /// Opens everything. The batch is to be written: what the engine decided at its first start.
-fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
-    let places = Places {
-        data_root: config.data_root.clone(),
-        exec_root: config.exec_root.clone(),
-    };
-    let snapshot_root = config.data_root.join("snapshots");
+fn make_directories(config: &Config, places: &Places) -> Result<(), OpenError> {
     for path in [
         config.data_root.clone(),
         config.exec_root.clone(),
@@ -199,13 +194,23 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
         places.all_bundles(),
         config.data_root.join("content"),
         config.data_root.join("events"),
-        snapshot_root.clone(),
+        config.data_root.join("snapshots"),
     ] {
         host::make_private_dir(&path).map_err(|source| OpenError::Directory {
             path: path.clone(),
             source,
         })?;
     }
+    Ok(())
+}
+
+fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
+    let places = Places {
+        data_root: config.data_root.clone(),
+        exec_root: config.exec_root.clone(),
+    };
+    let snapshot_root = config.data_root.join("snapshots");
+    make_directories(&config, &places)?;
     let meta = Meta::open(&config.data_root.join("meta.db"))
         .map_err(|source| OpenError::Meta { source })?;
     for damaged in meta.quarantined() {
@@ -241,7 +246,11 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
         &config.instance,
         Some(plane_options(&config)),
     )?;
-    let names = Names::new(config.net_companion.clone(), config.exec_root.clone());
+    let names = Names::new(
+        config.net_companion.clone(),
+        config.exec_root.clone(),
+        config.network.userland_proxy,
+    );
     let init = InitFacts {
         by_default: config.init,
         program: config.init_path.clone(),

@@ -218,20 +218,6 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
         !route.contains("default") && route.contains("nameserver 127.0.0.11"),
         "{route}"
     );
-    // A new name counts at once, and the old one no more.
-    engine.docker(&["rename", "web", "site"])?;
-    ensure!(
-        exec(
-            &engine,
-            "app",
-            "ping -c 1 -W 5 site > /dev/null && echo found"
-        )? == "found"
-    );
-    assert_fails(
-        &engine.docker_output(&["exec", "app", "nslookup", "web."])?,
-        1,
-        "",
-    );
     engine.docker(&["network", "disconnect", "back", "app"])?;
     assert_fails(
         &engine.docker_output(&["exec", "app", "nslookup", "db."])?,
@@ -240,7 +226,7 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
     );
     let used = engine.docker_output(&["network", "rm", "front"])?;
     assert_fails(&used, 1, "has active endpoints");
-    engine.docker(&["rm", "-f", "db", "app", "site"])?;
+    engine.docker(&["rm", "-f", "db", "app", "web"])?;
     // What ended is off its networks before long.
     until(&true, || {
         Ok(engine
@@ -249,6 +235,28 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
             .success())
     })
     .or_else(|_busy| ensure_gone(&engine))?;
+    Ok(())
+}
+
+#[test]
+fn a_new_name_counts_at_once_and_the_old_one_no_more() -> Result<()> {
+    let engine = engine()?;
+    engine.docker(&["network", "create", "lan"])?;
+    for name in ["app", "web"] {
+        let head = ["run", "-d", "--network", "lan", "--name", name];
+        engine.docker(&[&head[..], &["busybox", "sleep", "600"]].concat())?;
+    }
+    engine.docker(&["rename", "web", "site"])?;
+    ensure!(
+        exec(
+            &engine,
+            "app",
+            "ping -c 1 -W 5 site > /dev/null && echo found"
+        )? == "found"
+    );
+    let old = engine.docker_output(&["exec", "app", "nslookup", "web."])?;
+    assert_fails(&old, 1, "");
+    engine.docker(&["rm", "-f", "app", "site"])?;
     Ok(())
 }
 
@@ -322,7 +330,16 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         125,
         "network nowhere not found",
     );
-    // Two networks, the second with the default route.
+    engine.docker(&[
+        "rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn the_default_route_leads_by_the_highest_priority() -> Result<()> {
+    let engine = engine()?;
+    engine.docker(&["network", "create", "--subnet", "10.70.0.0/24", "lan"])?;
     engine.docker(&["network", "create", "--subnet", "10.72.0.0/24", "wan"])?;
     let both = [
         "--network",
@@ -330,7 +347,8 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         "--network",
         "name=wan,gw-priority=5,ip=10.72.0.7",
     ];
-    ensure!(run("both", &both)?.status.success());
+    let head = ["run", "-d", "--name", "both"];
+    engine.docker(&[&head[..], &both, &["busybox", "sleep", "600"]].concat())?;
     let route = exec(&engine, "both", "ip route")?;
     ensure!(route.contains("default via 10.72.0.1"), "{route}");
     // A container on another's network sees the same.
@@ -344,9 +362,7 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         "route",
     ])?;
     ensure!(joined == route, "{joined}\n{route}");
-    engine.docker(&[
-        "rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both",
-    ])?;
+    engine.docker(&["rm", "-f", "both"])?;
     Ok(())
 }
 
@@ -477,6 +493,58 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
             == 12
     );
     engine.docker(&["run", "--rm", "--network", "one", "busybox", "true"])?;
+    Ok(())
+}
+
+#[test]
+fn linked_containers_have_names_for_each_other() -> Result<()> {
+    let engine = engine()?;
+    let run = |flags: &[&str]| {
+        engine.docker(&[&["run", "-d"], flags, &["busybox", "sleep", "600"]].concat())
+    };
+    run(&["--name", "db"])?;
+    run(&["--name", "app", "--link", "db:store"])?;
+    let address = inspect(
+        &engine,
+        "db",
+        "{{.NetworkSettings.Networks.bridge.IPAddress}}",
+    )?;
+    let hosts = exec(&engine, "app", "cat /etc/hosts")?;
+    let id = inspect(&engine, "db", "{{.Id}}")?;
+    ensure!(
+        hosts.contains(&format!("{address}\tstore {} db\n", &id[..12])),
+        "{hosts}"
+    );
+    ensure!(
+        exec(
+            &engine,
+            "app",
+            "ping -c 1 -W 5 store > /dev/null && echo found"
+        )? == "found"
+    );
+    engine.docker(&["network", "create", "lan"])?;
+    run(&["--name", "far", "--network", "lan"])?;
+    run(&["--name", "near", "--network", "lan", "--link", "far:cache"])?;
+    ensure!(
+        exec(
+            &engine,
+            "near",
+            "ping -c 1 -W 5 cache > /dev/null && echo found"
+        )? == "found"
+    );
+    assert_fails(
+        &engine.docker_output(&["exec", "far", "nslookup", "cache."])?,
+        1,
+        "",
+    );
+    engine.docker(&["stop", "-t", "0", "db"])?;
+    let refused = engine.docker_output(&["run", "--link", "db", "busybox", "true"])?;
+    assert_fails(
+        &refused,
+        125,
+        "Cannot link to a non running container: /db AS /",
+    );
+    engine.docker(&["rm", "-f", "db", "app", "far", "near"])?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Texts {
 pub(crate) fn texts(shared: &Shared, fixed: &Fixed, live: Option<&Live>) -> Texts {
     let hosts = HostsFile {
         host_gateway: host_gateway(shared),
+        linked: linked(shared, fixed),
         own: live.map_or_else(Vec::new, |live| own_addresses(fixed, live)),
     };
     let Some(live) = live else {
@@ -116,6 +117,32 @@ fn own_addresses(fixed: &Fixed, live: &Live) -> Vec<(IpAddr, String)> {
     };
     let addresses = live.ends.iter().flat_map(|end| end.all_addresses());
     addresses.map(|address| (address, names.clone())).collect()
+}
+
+/// Containers of the default bridge that this one is linked to, each with its alias, host name and name.
+/// <https://github.com/moby/moby/blob/master/daemon/container_operations_unix.go> (`addLegacyLinks`)
+fn linked(shared: &Shared, fixed: &Fixed) -> Vec<(IpAddr, String)> {
+    let links = wanted::links(fixed.host_config.links.as_deref().unwrap_or_default());
+    let mut lines = Vec::new();
+    for (alias, name) in links {
+        let Ok(other) = shared.registry.find(&name) else {
+            continue;
+        };
+        let view = other.now();
+        let live = view.state.live.as_deref();
+        let end = live.and_then(|live| live.ends.iter().find(|end| end.name == "bridge"));
+        let mut names = vec![alias, wanted::hostname(&view.fixed)];
+        if !names.contains(&view.fixed.name) {
+            names.push(view.fixed.name.clone());
+        }
+        let addresses = end.map(super::live::End::all_addresses).unwrap_or_default();
+        lines.extend(
+            addresses
+                .into_iter()
+                .map(|address| (address, names.join(" "))),
+        );
+    }
+    lines
 }
 
 /// What `host-gateway` stands for.

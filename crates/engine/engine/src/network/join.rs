@@ -40,6 +40,21 @@ struct Place {
 
 /// Connects a new namespace to everything that a container wants; None when it needs none of the engine.
 pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
+    let links = wanted::links(fixed.host_config.links.as_deref().unwrap_or_default());
+    for (alias, name) in links {
+        let other = shared.registry.find(&name).map_err(|error| {
+            ApiError::new(
+                error.kind,
+                format!("could not get container for {name}: {}", error.message),
+            )
+        })?;
+        if !other.now().state.status.is_running() {
+            return Err(ApiError::internal(format!(
+                "Cannot link to a non running container: /{name} AS /{}/{alias}",
+                fixed.name
+            )));
+        }
+    }
     let wishes = wanted::of(fixed);
     let places = places(shared, fixed, &wishes)?;
     if places.is_empty() {
@@ -288,6 +303,7 @@ impl Joining<'_> {
             } else {
                 Vec::new()
             },
+            links: wanted::links(settings.links.as_deref().unwrap_or_default()),
             receive: rate.and_then(|rate| rate.receive),
             send: rate.and_then(|rate| rate.send),
         };

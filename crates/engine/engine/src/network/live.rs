@@ -1,6 +1,7 @@
 //! A container on its networks while it runs. The kernel has the truth; what leads to it is written beside the shim before
 //! the container starts, so that an engine that comes after this one finds every address and port again.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,9 @@ pub(crate) struct End {
     pub ports: Vec<Published>,
     /// What it answers to, the container's name first; empty where names are not resolved.
     pub names: Vec<String>,
+    /// Names that only this container uses, and what each stands for (`--link`).
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
     #[serde(default)]
     pub receive: Option<u64>,
     #[serde(default)]

@@ -18,6 +18,8 @@ use crate::engine::Shared;
 pub(crate) struct Names {
     program: PathBuf,
     exec_root: PathBuf,
+    /// Published ports that translation does not serve are relayed (`userland-proxy`).
+    relaying: bool,
     /// What the companion should know at this moment.
     wanted: Mutex<State>,
     companion: tokio::sync::Mutex<Option<Arc<Companion>>>,
@@ -32,10 +34,11 @@ struct Relay {
 }
 
 impl Names {
-    pub(crate) fn new(program: PathBuf, exec_root: PathBuf) -> Self {
+    pub(crate) fn new(program: PathBuf, exec_root: PathBuf, relaying: bool) -> Self {
         Self {
             program,
             exec_root,
+            relaying,
             wanted: Mutex::default(),
             companion: tokio::sync::Mutex::default(),
         }
@@ -49,8 +52,26 @@ impl Names {
     pub(crate) fn adopt(&self, id: &str, live: &Live, zone: Zone) {
         let mut wanted = self.wanted();
         note(&mut wanted, live);
+        for relay in self.relays(live) {
+            wanted.relays.insert(relay.id, relay.target);
+        }
         if live.resolves {
             wanted.containers.insert(id.to_owned(), zone);
+        }
+    }
+
+    fn relays(&self, live: &Live) -> Vec<Relay> {
+        live.ends
+            .iter()
+            .flat_map(|end| self.relays_of(end))
+            .collect()
+    }
+
+    fn relays_of(&self, end: &End) -> Vec<Relay> {
+        if self.relaying {
+            relays_of(end)
+        } else {
+            Vec::new()
         }
     }
 
@@ -69,7 +90,7 @@ impl Names {
         zone: Zone,
         sockets: Option<(OwnedFd, OwnedFd)>,
     ) -> ApiResult<()> {
-        let relays = relays(live);
+        let relays = self.relays(live);
         if !live.resolves && relays.is_empty() {
             return Ok(());
         }
@@ -126,7 +147,7 @@ impl Names {
 
     /// Nobody finds this end any more.
     pub(crate) async fn forget(&self, end: &End) {
-        let (network, relays) = (end.network.as_str(), relays_of(end));
+        let (network, relays) = (end.network.as_str(), self.relays_of(end));
         if end.names.is_empty() && relays.is_empty() {
             return;
         }
@@ -197,7 +218,7 @@ impl Names {
             let Some(live) = container.now().state.live.clone() else {
                 continue;
             };
-            for relay in relays(&live) {
+            for relay in self.relays(&live) {
                 if missing.relays.contains(&relay.id) {
                     start_relay(companion, &live, &relay).await?;
                 }
@@ -251,9 +272,6 @@ fn note(wanted: &mut State, live: &Live) {
         network.name.clone_from(&end.name);
         network.endpoints.insert(end.id.to_string(), endpoint(end));
     }
-    for relay in relays(live) {
-        wanted.relays.insert(relay.id, relay.target);
-    }
 }
 
 fn endpoint(end: &End) -> Endpoint {
@@ -272,15 +290,14 @@ pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
         .collect();
     ends.sort_by_key(|end| !(end.default_route.0 || end.default_route.1));
     ends.iter()
-        .map(|end| Membership::of(end.network.as_str()))
+        .map(|end| Membership {
+            links: end.links.clone(),
+            ..Membership::of(end.network.as_str())
+        })
         .collect()
 }
 
 /// Published ports that translation does not serve: IPv6's loopback address, and IPv6 to a container without it.
-fn relays(live: &Live) -> Vec<Relay> {
-    live.ends.iter().flat_map(relays_of).collect()
-}
-
 fn relays_of(end: &End) -> Vec<Relay> {
     let Some(target) = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address) else {
         return Vec::new();

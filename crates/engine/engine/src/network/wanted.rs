@@ -32,6 +32,12 @@ pub(crate) fn settle(
         "bridge".clone_into(&mut host.network_mode);
     }
     super::ports::check(config, host)?;
+    for link in host.links.iter().flatten() {
+        let alias = link.rsplit([':', '/']).next().unwrap_or_default();
+        if link.is_empty() || !is_one_word(link) || alias.is_empty() {
+            return Err(ApiError::invalid(format!("bad format for links: {link}")));
+        }
+    }
     if host.network_mode.starts_with("container:") || config.network_disabled {
         return Ok(Wishes::new());
     }
@@ -165,7 +171,7 @@ pub(crate) fn check(
     }
     for name in settings.aliases.iter().flatten() {
         // It becomes a name in answers and, for links, in a file.
-        if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if name.is_empty() || !is_one_word(name) {
             wrong.push(format!("invalid network alias: {name:?}"));
         }
     }
@@ -176,6 +182,10 @@ pub(crate) fn check(
         )));
     }
     mac(settings).map(drop)
+}
+
+fn is_one_word(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 fn address(text: &str, v6: bool) -> Result<Option<IpAddr>, String> {
@@ -272,6 +282,17 @@ fn sysctl(entry: &str) -> Result<(String, String), String> {
         format!("net.{family}.{kind}.IFNAME.{rest}"),
         value.to_owned(),
     ))
+}
+
+/// `NAME[:ALIAS]` of `--link`: the name that each alias stands for.
+pub(crate) fn links(given: &[String]) -> BTreeMap<String, String> {
+    let parted = given.iter().map(|link| {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        // dockerd writes both down with a slash in front.
+        let bare = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+        (bare(alias), bare(name))
+    });
+    parted.collect()
 }
 
 /// What a container answers to on a network, its name first: that is what reverse queries get.

@@ -27,7 +27,7 @@ pub(crate) fn check(
     // What the gateway is, is known at the start.
     let networks = files::HostsFile {
         host_gateway: vec![std::net::Ipv4Addr::LOCALHOST.into()],
-        own: Vec::new(),
+        ..files::HostsFile::default()
     };
     let extra = host.extra_hosts.as_deref().unwrap_or_default();
     files::hosts(None, extra, &networks)?;
@@ -166,9 +166,6 @@ fn not_yet(
     }
     if host.volumes_from.as_ref().is_some_and(|v| !v.is_empty()) {
         return refuse("--volumes-from");
-    }
-    if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
-        return refuse("--link");
     }
     if let Some(key) = host.storage_opt.iter().flatten().map(|(key, _)| key).next() {
         return Err(ApiError::invalid(if key == "size" {

@@ -15,12 +15,14 @@ const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
 pub(crate) struct HostsFile {
     /// What `host-gateway` stands for.
     pub host_gateway: Vec<IpAddr>,
+    /// Addresses of linked containers, each with its names.
+    pub linked: Vec<(IpAddr, String)>,
     /// The container's own addresses, each with its names.
     pub own: Vec<(IpAddr, String)>,
 }
 
-/// `/etc/hosts`: the loopback block, or the host's own file on the host network, then `--add-host`, then the container
-/// itself.
+/// `/etc/hosts`: the loopback block, or the host's own file on the host network, then `--add-host`, linked containers,
+/// the container itself.
 pub(crate) fn hosts(
     host_network: Option<&str>,
     extra: &[String],
@@ -57,7 +59,7 @@ pub(crate) fn hosts(
         // Writing to a String cannot fail.
         writeln!(text, "{address}\t{name}").ok();
     }
-    for (address, names) in &networks.own {
+    for (address, names) in networks.linked.iter().chain(&networks.own) {
         writeln!(text, "{address}\t{names}").ok();
     }
     Ok(text)
