@@ -278,7 +278,11 @@ fn descendants(root: i32) -> Result<Vec<i32>, RuntimeError> {
         let describe = || format!("look for the children of process {pid}");
         for task in fs_err::read_dir(format!("/proc/{pid}/task")).step(describe)? {
             let path = task.step(describe)?.path().join("children");
-            let text = fs_err::read_to_string(path).step(describe)?;
+            let text = match fs_err::read_to_string(path) {
+                // The thread has ended; its children are now another one's.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.step(describe)?,
+            };
             all.extend(
                 text.split_ascii_whitespace()
                     .filter_map(|n| n.parse::<i32>().ok()),
