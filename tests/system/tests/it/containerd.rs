@@ -1,5 +1,6 @@
 //! The shim under Debian's containerd, driven by its `ctr`: another engine, the same containers.
 
+use crate::support::until;
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::command::{command, stdout};
 use havre_testkit::{Engine, image};
@@ -129,9 +130,14 @@ fn containerd_runs_our_shim() -> Result<()> {
     let listed = stdout(&mut containerd.ctr(&["tasks", "ls"]))?;
     ensure!(listed.contains("RUNNING"), "{listed}");
     stdout(&mut containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", "long"]))?;
-    let ended = containerd.ctr(&["tasks", "delete", "long"]).output()?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(said.contains("exit code 137"), "{ended:?}");
+    // `kill` does not wait for the end, and `delete` refuses what has not ended yet.
+    let mut said = String::new();
+    until(&false, || {
+        let ended = containerd.ctr(&["tasks", "delete", "long"]).output()?;
+        said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        Ok(said.contains("must be stopped before deletion"))
+    })?;
+    ensure!(said.contains("exit code 137"), "{said}");
     stdout(&mut containerd.ctr(&["containers", "delete", "long"]))?;
     Ok(())
 }
