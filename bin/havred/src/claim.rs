@@ -4,13 +4,19 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
+use rustix::event::{Timespec, poll};
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use tracing::warn;
+
+/// How long the last child of an engine that was killed may keep its locks.
+const CRASHED: Duration = Duration::from_secs(2);
 
 /// Held as long as the engine runs.
 #[derive(Debug)]
@@ -64,14 +70,31 @@ fn lock(root: &Path) -> anyhow::Result<OwnedFd> {
         .custom_flags(flags)
         .open(&path)?;
     let file = OwnedFd::from(file.into_file());
-    // Not flock(2): a child on its way to its exec would hold that on, and an engine that is started at once after
-    // a crash would be refused.
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
-            bail!("another engine is using `{}`", root.display())
+    // Not flock(2): a child on its way to its exec would hold that on. This kind is held on only by one that has not
+    // made its table of descriptors its own yet, so an engine that is started at once after a crash waits a moment.
+    let until = Instant::now() + CRASHED;
+    loop {
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) if Instant::now() < until => pause(),
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) => {
+                bail!("another engine is using `{}`", root.display())
+            }
+            Err(error) => {
+                let what = || format!("failed to lock `{}`", path.display());
+                return Err(error).with_context(what);
+            }
         }
-        Err(error) => Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
+    }
+}
+
+fn pause() {
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 10_000_000,
+    };
+    if poll(&mut [], Some(&moment)).is_err() {
+        // Interrupted: the next attempt comes early.
     }
 }
 
