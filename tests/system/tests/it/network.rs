@@ -27,8 +27,11 @@ fn inspected(engine: &Engine, name: &str) -> Result<Value> {
     all.pop().context("a network")
 }
 
+/// Without the cables that are made ahead in the background.
 fn interfaces(engine: &Engine) -> Result<Vec<String>> {
-    engine.namespace()?.interfaces()
+    let mut all = engine.namespace()?.interfaces()?;
+    all.retain(|name| !name.starts_with("vh"));
+    Ok(all)
 }
 
 fn names(engine: &Engine, filters: &[&str]) -> Result<Vec<String>> {
