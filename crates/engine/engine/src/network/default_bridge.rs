@@ -44,7 +44,9 @@ pub(super) fn record(
     record.enable_ipv6 = defaults.ipv6;
     let interface = match &defaults.bridge {
         DefaultBridge::Named(name) => name.clone(),
-        DefaultBridge::Own | DefaultBridge::Absent => format!("{}0", networks.prefix),
+        DefaultBridge::Own | DefaultBridge::Absent => {
+            havre_network::names::default_bridge(&networks.instance)
+        }
     };
     let found = match &defaults.bridge {
         DefaultBridge::Named(name) => host::addresses_of(name)?,

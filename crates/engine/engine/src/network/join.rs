@@ -153,14 +153,8 @@ fn places(shared: &Shared, fixed: &Fixed, wishes: &Wishes) -> ApiResult<Vec<Plac
 /// Which network the default route of a family leads by: the highest priority, then the first name.
 /// <https://github.com/moby/moby/blob/master/daemon/libnetwork/sandbox.go> (`Less`)
 fn gateway(places: &[Place], v6: bool) -> Option<usize> {
-    let leads_out = |record: &Record| {
-        !record.internal
-            && record
-                .of_family(v6)
-                .any(|subnet| subnet.default_gateway().is_some())
-    };
     let candidates = places.iter().enumerate();
-    let candidates = candidates.filter(|(_, place)| leads_out(&place.record));
+    let candidates = candidates.filter(|(_, place)| place.record.leads_out(v6));
     let rank = |place: &Place| {
         (
             Reverse(place.settings.gw_priority),
@@ -190,10 +184,7 @@ pub(crate) fn join_one(
                 end.default_route.0
             }
         });
-        let leads = record
-            .of_family(v6)
-            .any(|subnet| subnet.default_gateway().is_some());
-        !taken && !record.internal && leads
+        !taken && record.leads_out(v6)
     };
     let place = Place {
         route: (free(false), free(true)),
@@ -250,10 +241,7 @@ impl Joining<'_> {
             route,
         } = self.place;
         let networks = &self.shared.networks;
-        let own = (
-            addresses.ipv4.map(|cidr| cidr.address()),
-            addresses.ipv6.map(|cidr| cidr.address()),
-        );
+        let own = addresses.hosts();
         let default = networks.host_binding(record);
         let (claims, published) = ports::claim(&networks.ports, publish, own, default)?;
         let id = new_endpoint_id()?;
@@ -406,10 +394,7 @@ pub(crate) fn move_default_routes(
         return Ok(());
     };
     let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
-    let own = (
-        end.ipv4.map(|cidr| cidr.address()),
-        end.ipv6.map(|cidr| cidr.address()),
-    );
+    let own = end.addresses().hosts();
     let default = shared.networks.host_binding(&entry.record);
     let (claims, published) = ports::claim(&shared.networks.ports, &wanted, own, default)?;
     let publications: Vec<_> = published.iter().filter_map(Published::plan).collect();
@@ -438,10 +423,7 @@ pub(crate) fn adopt(shared: &Shared, fixed: &Fixed, live: &mut Live) {
     });
     let mut claims = Vec::new();
     for end in &live.ends {
-        let own: (Option<IpAddr>, Option<IpAddr>) = (
-            end.ipv4.map(|cidr| cidr.address()),
-            end.ipv6.map(|cidr| cidr.address()),
-        );
+        let own = end.addresses().hosts();
         let wanted: Vec<ports::Wanted> = end
             .ports
             .iter()

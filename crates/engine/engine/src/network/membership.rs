@@ -18,6 +18,13 @@ pub(crate) struct Addresses {
     pub ipv6: Option<Cidr>,
 }
 
+impl Addresses {
+    /// Without the lengths of prefixes.
+    pub(crate) fn hosts(&self) -> (Option<IpAddr>, Option<IpAddr>) {
+        (self.ipv4.map(Cidr::address), self.ipv6.map(Cidr::address))
+    }
+}
+
 impl Networks {
     /// Gives out addresses to a new end: those that are wanted, or any.
     pub(crate) fn take(

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::StringMap;
+use havre_network::{GatewayMode, names};
 use havre_types::Cidr;
 
 pub(crate) const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
@@ -25,8 +26,6 @@ const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 
-/// Names of interfaces are at most so long (linux/if.h, `IFNAMSIZ` with its zero).
-const INTERFACE_NAME: usize = 15;
 /// What Ethernet and the kernel's bridges can carry.
 const MTUS: std::ops::RangeInclusive<i64> = 68..=65_535;
 
@@ -38,16 +37,6 @@ pub(crate) enum Driver {
     Ipvlan(Vlan),
     Host,
     Null,
-}
-
-/// How packets get in and out of a bridge network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum GatewayMode {
-    #[default]
-    Nat,
-    NatUnprotected,
-    Routed,
-    Isolated,
 }
 
 /// Options of `bridge`.
@@ -234,14 +223,12 @@ fn parent(options: &StringMap, driver: &str) -> ApiResult<Option<String>> {
 
 /// A name that the kernel would take for an interface, and that means nothing else in any text (SECURITY.md N19).
 pub(crate) fn interface_name(what: &str, name: &str) -> ApiResult<String> {
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'' | ';' | '\\');
-    let fits = !name.is_empty() && name.len() <= INTERFACE_NAME;
-    if fits && name.chars().all(plain) && !matches!(name, "." | "..") {
+    if names::is_interface(name) {
         return Ok(name.to_owned());
     }
     Err(ApiError::invalid(format!(
-        "invalid {what} {name:?}: it must have 1 to {INTERFACE_NAME} printable characters without spaces, slashes, \
-         colons, semicolons and quotes"
+        "invalid {what} {name:?}: it must have 1 to 15 letters, digits, dots, hyphens and underscores, and begin with a \
+         letter, a digit or an underscore"
     )))
 }
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use havre_api_traits::{ApiError, ApiResult};
 use havre_network::{
-    BridgeOptions, Driver as Plan, EndpointSpec, GatewayMode as Mode, IpvlanFlag, IpvlanMode,
-    IpvlanOptions, MacvlanMode, MacvlanOptions, NetworkError, NetworkSpec, Plane, PlaneOptions,
-    Reconciled, Subnet,
+    BridgeOptions, Driver as Plan, EndpointSpec, IpvlanFlag, IpvlanMode, IpvlanOptions,
+    MacvlanMode, MacvlanOptions, NetworkError, NetworkSpec, Plane, PlaneOptions, Reconciled,
+    Subnet,
 };
 use havre_types::{Classify as _, chain};
 
 use super::join::failed;
-use super::options::{self, Bridge, Driver, GatewayMode, Vlan};
+use super::options::{self, Bridge, Driver, Vlan};
 use super::record::Record;
 use super::store::Networks;
 
@@ -174,12 +174,6 @@ fn tell(found: &Reconciled) {
 }
 
 fn bridge_plan(interface: String, bridge: Bridge) -> BridgeOptions {
-    let mode = |mode: GatewayMode| match mode {
-        GatewayMode::Nat => Mode::Nat,
-        GatewayMode::NatUnprotected => Mode::NatUnprotected,
-        GatewayMode::Routed => Mode::Routed,
-        GatewayMode::Isolated => Mode::Isolated,
-    };
     BridgeOptions {
         interface,
         icc: bridge.icc,
@@ -187,8 +181,8 @@ fn bridge_plan(interface: String, bridge: Bridge) -> BridgeOptions {
         host_binding: bridge.host_binding,
         mtu: (bridge.mtu != 0).then_some(bridge.mtu),
         inhibit_ipv4: bridge.inhibit_ipv4,
-        gateway_mode_ipv4: mode(bridge.mode_ipv4),
-        gateway_mode_ipv6: mode(bridge.mode_ipv6),
+        gateway_mode_ipv4: bridge.mode_ipv4,
+        gateway_mode_ipv6: bridge.mode_ipv6,
         container_iface_prefix: Some(bridge.interface_prefix).filter(|prefix| !prefix.is_empty()),
         trusted_host_interfaces: bridge.trusted_interfaces,
         host_ipv4: bridge.host_ipv4,

@@ -150,6 +150,12 @@ impl Record {
             .filter(move |subnet| subnet.cidr.address().is_ipv6() == v6)
     }
 
+    /// Whether a default route of this family may lead by it.
+    pub(crate) fn leads_out(&self, v6: bool) -> bool {
+        let with_gateway = |subnet: &Subnet| subnet.default_gateway().is_some();
+        !self.internal && self.of_family(v6).any(with_gateway)
+    }
+
     /// As lists and `inspect` tell it.
     pub(crate) fn told(&self) -> NetworkSummary {
         let subnets: Vec<IpamConfig> = if self.config_only {

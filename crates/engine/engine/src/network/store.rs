@@ -32,8 +32,8 @@ pub(crate) struct Networks {
     pub(crate) ports: Ports,
     /// Names are resolved on the default bridge, too.
     default_dns: bool,
-    /// Beginning of the names of this engine's interfaces.
-    pub(super) prefix: String,
+    /// Tells this engine's interfaces from others.
+    pub(super) instance: String,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub(crate) fn open(
         kernel: Kernel::new(plane),
         ports: Ports::new(),
         default_dns: defaults.default_dns,
-        prefix: interface_prefix(instance),
+        instance: instance.to_owned(),
     };
     let (bridges, others): (Vec<Record>, Vec<Record>) = records
         .into_iter()
@@ -150,12 +150,6 @@ fn pools(defaults: &NetworkDefaults, records: &[Record]) -> Result<Pools, String
         size: 64,
     };
     Pools::new(own.chain([six])).map_err(|err| err.to_string())
-}
-
-/// Interfaces have at most 15 letters, so that of the instance only a digest has room.
-fn interface_prefix(instance: &str) -> String {
-    let digest = Digest::sha256_of(instance.as_bytes());
-    format!("hv{}", digest.hex().get(..5).unwrap_or_default())
 }
 
 pub(super) fn new_id() -> ApiResult<NetworkId> {
@@ -311,8 +305,7 @@ impl Networks {
     }
 
     pub(super) fn interface_of(&self, id: &NetworkId) -> String {
-        let short = id.as_str().get(..7).unwrap_or_default();
-        format!("{}-{short}", self.prefix)
+        havre_network::names::bridge(&self.instance, id.as_str())
     }
 
     /// How much of each subnet of a network is in use.
