@@ -36,7 +36,7 @@ pub use self::defaults::{DefaultBridge, NetworkDefaults};
 pub(crate) use self::files::{Texts, texts};
 pub(crate) use self::join::{Joined, adopt, join, part};
 pub(crate) use self::live::{End, Live};
-pub(crate) use self::names::Names;
+pub(crate) use self::names::{Names, Relaying};
 pub(crate) use self::record::Record;
 pub(crate) use self::shown::{endpoints, ports as shown_ports, settings as shown};
 pub(crate) use self::store::{Networks, open};

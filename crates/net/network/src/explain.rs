@@ -21,6 +21,16 @@ pub enum Audience {
     Directly,
 }
 
+impl Audience {
+    const ALL: [Self; 5] = [
+        Self::OtherHosts,
+        Self::ThisHost,
+        Self::SameNetwork,
+        Self::OtherNetworks,
+        Self::Directly,
+    ];
+}
+
 /// Whether somebody reaches a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
@@ -101,6 +111,15 @@ pub(crate) fn explain(
     Ok(explained.collect())
 }
 
+/// Of a family for which the engine makes no rules.
+fn left(audience: Audience) -> Reach {
+    Reach {
+        audience,
+        reaches: true,
+        rule: "left to the administrator".to_owned(),
+    }
+}
+
 fn reach(
     model: &Model,
     others: &Others,
@@ -110,6 +129,9 @@ fn reach(
     const CLOSED: &str = "forward: not published, or another network";
     let ipv6 = publication.host.is_ipv6();
     let icc = network.bridge().is_some_and(|options| options.icc);
+    if model.settings.leaves(ipv6) {
+        return Audience::ALL.map(left).to_vec();
+    }
     let mode = network
         .bridge()
         .map_or(GatewayMode::Nat, |options| options.mode(ipv6));

@@ -109,6 +109,10 @@ pub(crate) fn sink(name: &str) -> Result<OwnedFd, Failure> {
 
 /// Opens a named pipe once somebody reads it: what a pipe holds is gone when the last side closes, so a program that
 /// ends before its client has come would have said nothing. A client that never comes is not waited for any longer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no event tells that somebody opens a pipe"
+)]
 fn open_read_pipe(path: &str) -> Result<OwnedFd, Failure> {
     let deadline = Instant::now() + CLIENT_COMES;
     // Opening to write alone fails with ENXIO while there is no reader (fifo(7)).

@@ -593,3 +593,36 @@ fn bandwidth_is_bounded() -> Result<()> {
     engine.docker(&["rm", "-f", "box"])?;
     Ok(())
 }
+
+#[test]
+fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
+    let engine = Engine::start_with(EngineOptions {
+        own_network: true,
+        args: vec!["--iptables=false".to_owned()],
+        ..EngineOptions::default()
+    })?;
+    load_busybox(&engine)?;
+    serve(&engine, "web", &["-p", "8080:80"])?;
+    // Relayed: the client seems to be the host.
+    let gateway = inspect(
+        &engine,
+        "web",
+        "{{.NetworkSettings.Networks.bridge.Gateway}}",
+    )?;
+    let seen = answers(&engine, "127.0.0.1:8080")?;
+    ensure!(seen.contains(&gateway), "{seen}");
+    let rules = engine
+        .namespace()?
+        .output(command("nft").args(["list", "ruleset"]))?;
+    let rules = text(&rules.stdout);
+    ensure!(
+        rules.contains("left to the administrator") && !rules.contains("8080 : "),
+        "{rules}"
+    );
+    let explained = engine.havre(&["port", "--explain", "web"])?;
+    ensure!(
+        explained.contains("left to the administrator"),
+        "{explained}"
+    );
+    Ok(())
+}

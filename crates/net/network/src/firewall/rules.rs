@@ -100,6 +100,18 @@ pub(crate) const GUARDS: [(bool, &str); 2] = [(false, "guards4"), (true, "guards
 
 /// The chains.
 pub(crate) fn chains(settings: Settings) -> Vec<Chain> {
+    let mut chains = own_chains(settings);
+    let left = [false, true].map(|ipv6| settings.leaves(ipv6).then_some(Test::Ipv6(ipv6)));
+    let leave = |test| Line::new(vec![test], Action::Accept, "left to the administrator");
+    let first: Vec<Line> = left.into_iter().flatten().map(leave).collect();
+    for chain in &mut chains {
+        chain.lines.splice(..0, first.iter().cloned());
+    }
+    chains
+}
+
+/// The chains, were no family left to the administrator.
+fn own_chains(settings: Settings) -> Vec<Chain> {
     vec![
         Chain {
             name: "raw",

@@ -7,7 +7,7 @@ use crate::support::{
     Other, Server, ask, end, host, inside, ip, network, nft, options, output, plane, ruleset, tcp,
     unreachable, until,
 };
-use havre_network::{Audience, Guard, Plane, Sandbox};
+use havre_network::{Audience, Guard, Plane, PlaneOptions, Sandbox};
 
 /// A host with a neighbour, and a container that publishes 8080.
 fn published(guard: Guard, test: impl FnOnce(&Plane, &Other, &Sandbox) + Send) {
@@ -248,6 +248,18 @@ fn the_host_becomes_no_router() {
         output("nft", &["flush ruleset"]);
         let router = plane(other.path());
         router.reconcile(std::slice::from_ref(&net), &[]).unwrap();
+        lan.inside(|| ask("198.51.100.2:90").unwrap());
+        // An engine that was told to open the way for everybody does so (`ip-forward-no-drop`).
+        router.clear().unwrap();
+        drop(router);
+        fs_err::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        let generous = Plane::open(PlaneOptions {
+            guard_forwarding: false,
+            ..options(other.path())
+        })
+        .unwrap();
+        generous.add_network(&net).unwrap();
+        assert_eq!(forwards(), "1\n");
         lan.inside(|| ask("198.51.100.2:90").unwrap());
     });
 }
