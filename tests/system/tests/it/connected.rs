@@ -626,3 +626,26 @@ fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> {
+    let engine = engine()?;
+    let subnet = "{{(index .IPAM.Config 0).Subnet}}";
+    let shown = || engine.docker(&["network", "inspect", "bridge", "--format", subnet]);
+    ensure!(shown()? == "172.17.0.0/16", "{}", shown()?);
+    // Somebody else's bridge, such as another engine's.
+    for words in [
+        &["link", "add", "docker0", "type", "bridge"][..],
+        &["address", "add", "172.17.0.1/16", "dev", "docker0"],
+        &["link", "set", "docker0", "up"],
+    ] {
+        engine.namespace()?.output(command("ip").args(words))?;
+    }
+    let routes = engine.docker(&["run", "--rm", "busybox", "ip", "route"])?;
+    ensure!(
+        routes.contains("172.18.0.0/16") && !routes.contains("172.17."),
+        "{routes}"
+    );
+    ensure!(shown()? == "172.18.0.0/16", "{}", shown()?);
+    Ok(())
+}
