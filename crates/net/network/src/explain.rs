@@ -91,6 +91,21 @@ impl Others {
     }
 }
 
+impl Others {
+    /// The chains of others that drop whatever is forwarded and that they do not know, containers' packets among it.
+    pub(crate) fn closed(&self) -> Vec<String> {
+        let closed = self.chains.iter().filter(|(_, chain)| {
+            chain
+                .base
+                .as_ref()
+                .is_some_and(|base| base.hook == Some(Hook::Forward) && base.policy == Policy::Drop)
+        });
+        let named =
+            closed.map(|(family, chain)| format!("{family} {} {}", chain.table, chain.name));
+        named.collect()
+    }
+}
+
 /// Explains all published ports of an end.
 pub(crate) fn explain(
     model: &Model,

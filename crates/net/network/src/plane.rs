@@ -260,6 +260,12 @@ impl Plane {
         self.firewall.health()
     }
 
+    /// The host's chains, by family, table and name, that drop what is forwarded unless they know it: only they can let
+    /// containers through.
+    pub fn closed_by(&self) -> Result<Vec<String>, NetworkError> {
+        Ok(self.firewall.told()?.1.closed())
+    }
+
     /// Who can reach each published port of an end, and which rule says so.
     pub fn explain(&self, endpoint: &str) -> Result<Vec<Explanation>, NetworkError> {
         let (model, others) = self.firewall.told()?;

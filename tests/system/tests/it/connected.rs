@@ -628,6 +628,22 @@ fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
 }
 
 #[test]
+fn a_host_that_forwards_nothing_is_told_to_be_the_reason() -> Result<()> {
+    let engine = engine()?;
+    engine.docker(&["run", "--rm", "busybox", "true"])?;
+    let warnings = || engine.docker(&["info", "--format", "{{json .Warnings}}"]);
+    ensure!(!warnings()?.contains("firewall"), "{}", warnings()?);
+    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    engine.namespace()?.output(command("nft").arg(rules))?;
+    let said = warnings()?;
+    ensure!(
+        said.contains("ip filter FORWARD") && said.contains("hv"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> {
     let engine = engine()?;
     let subnet = "{{(index .IPAM.Config 0).Subnet}}";

@@ -111,6 +111,22 @@ impl Networks {
         Ok(turn())
     }
 
+    /// What the host's own rules keep containers from, in words for whoever looks for the reason.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let opened = self.kernel.opened.lock();
+        let plane = opened.unwrap_or_else(PoisonError::into_inner).clone();
+        let closed = plane.and_then(|plane| plane.closed_by().ok());
+        let prefix = havre_network::names::bridge_prefix(&self.instance);
+        let closed = closed.unwrap_or_default().into_iter();
+        let told = closed.map(|chain| {
+            format!(
+                "WARNING: the host's firewall chain \"{chain}\" drops what it does not know: containers reach other \
+                 hosts and are reached by them only if it accepts packets from and to interfaces \"{prefix}*\""
+            )
+        });
+        told.collect()
+    }
+
     /// Makes what a network needs on the host. What a failed call made, it took away again.
     pub(super) fn make(&self, record: &Record) -> ApiResult<()> {
         match self.spec(record)? {
