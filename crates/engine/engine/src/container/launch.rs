@@ -286,7 +286,6 @@ fn prepare_task(
         modes.network = plan::Mode::Sandbox(joined.sandbox.path().into());
     }
     let live = joined.map(|joined| &joined.live);
-    let texts = network::texts(shared, fixed, live);
     let program = &shared.facts.init.program;
     if plan::wants_init(&fixed.host_config, &shared.facts) && !program.is_file() {
         return Err(ApiError::internal(format!(
@@ -316,11 +315,7 @@ fn prepare_task(
         crate::runtimes::adapt(&mut spec);
     }
     make_bind_sources(fixed)?;
-    let (resolv, hosts) = host::network_files();
-    for (name, text) in plan::engine_texts(inputs, (&resolv, &hosts), &texts)? {
-        fs_err::write(data.join(name), text)
-            .map_err(|err| internal("failed to write the container's files", &err))?;
-    }
+    let zone = write_files(shared, fixed, inputs, live)?;
     let bundle = shared.places.bundle(&fixed.id);
     write_spec(&bundle, &spec)?;
     if let Some(live) = live {
@@ -337,7 +332,22 @@ fn prepare_task(
         stdin_once: fixed.config.stdin_once,
         log: super::logs::for_shim(shared, fixed)?,
     };
-    Ok((task, texts.zone))
+    Ok((task, zone))
+}
+
+/// The container's own `hosts`, `hostname` and `resolv.conf`; what the companion has to know.
+fn write_files(
+    shared: &Shared,
+    fixed: &Fixed,
+    inputs: Inputs<'_>,
+    live: Option<&Live>,
+) -> ApiResult<Zone> {
+    let texts = network::texts(shared, fixed, live)?;
+    let host_hosts = (inputs.modes.network == plan::Mode::Host).then(host::hosts);
+    let files = plan::engine_texts(inputs, host_hosts, &texts)?;
+    network::write_files(inputs.data, &files)
+        .map_err(|err| internal("failed to write the container's files", &err))?;
+    Ok(texts.zone)
 }
 
 fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {
