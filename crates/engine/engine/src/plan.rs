@@ -93,7 +93,7 @@ pub(crate) struct Inputs<'a> {
     pub devices: &'a Devices,
     /// Namespaces of other containers, by the request's modes.
     pub modes: &'a Modes,
-    /// Where `hosts`, `hostname` and `resolv.conf` are.
+    /// Where `hosts`, `hostname` and `resolv.conf` are: the container's own, or those of the container whose network it joins.
     pub data: &'a Path,
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
 
-use crate::support::{inspect, networked_engine, text};
+use crate::support::{assert_fails, inspect, networked_engine, text};
 
 const SLEEPER: [&str; 3] = ["busybox", "sleep", "600"];
 
@@ -118,6 +118,159 @@ fn an_edited_resolv_conf_is_kept() -> Result<()> {
     engine.docker(&["restart", "-t", "0", "edited"])?;
     ensure!(read(&engine, "edited")?.contains("nameserver 127.0.0.11\n"));
     engine.docker(&["rm", "-f", "plain", "edited", "early"])?;
+    Ok(())
+}
+
+/// What a program sees of who and where it is.
+const SEEN: &str = "hostname; echo $HOSTNAME; cat /proc/sys/kernel/domainname /etc/hostname /etc/hosts /etc/resolv.conf; \
+                    ping -c 1 -W 5 db > /dev/null && echo found";
+
+const PATHS: &str = "{{.HostnamePath}} {{.HostsPath}} {{.ResolvConfPath}} {{.Config.Hostname}} {{.Config.Domainname}}";
+
+#[test]
+fn a_container_on_anothers_network_has_its_names() -> Result<()> {
+    let mut engine = networked_engine()?;
+    for name in ["lan", "wan"] {
+        engine.docker(&["network", "create", name])?;
+    }
+    run(&engine, &["--name", "db", "--network", "lan"])?;
+    let named = ["-h", "shop", "--domainname", "example.org"];
+    run(
+        &engine,
+        &[&["--name", "web", "--network", "lan"], &named[..]].concat(),
+    )?;
+    run(&engine, &["--name", "one", "--network", "container:web"])?;
+    // A chain: its end counts.
+    run(&engine, &["--name", "two", "--network", "container:one"])?;
+    let all_see_the_same = |engine: &Engine| -> Result<String> {
+        let seen = exec(engine, "web", SEEN)?;
+        ensure!(
+            seen.starts_with("shop\nshop\nexample.org\nshop\n"),
+            "{seen}"
+        );
+        ensure!(
+            seen.contains("nameserver 127.0.0.11") && seen.ends_with("found"),
+            "{seen}"
+        );
+        let paths = inspect(engine, "web", PATHS)?;
+        for name in ["one", "two"] {
+            let other = exec(engine, name, SEEN)?;
+            ensure!(other == seen, "{name}: {other}\n{seen}");
+            let other = inspect(engine, name, PATHS)?;
+            ensure!(other == paths, "{name}: {other}\n{paths}");
+        }
+        Ok(seen)
+    };
+    all_see_the_same(&engine)?;
+    engine.docker(&["network", "connect", "wan", "web"])?;
+    let wan = address(&engine, "web", "wan")?;
+    let seen = all_see_the_same(&engine)?;
+    ensure!(
+        seen.contains(&format!("{wan}\tshop.example.org shop\n")),
+        "{seen}"
+    );
+    engine.kill9()?;
+    engine.restart()?;
+    all_see_the_same(&engine)?;
+    engine.docker(&["restart", "-t", "0", "two"])?;
+    engine.docker(&["restart", "-t", "0", "one"])?;
+    all_see_the_same(&engine)?;
+    // Nothing of its own was written.
+    let id = inspect(&engine, "one", "{{.Id}}")?;
+    let own = engine.data_root().join("containers").join(id);
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        ensure!(!own.join(name).exists(), "{name}");
+    }
+    // The network is there as long as somebody is on it; but who stopped gives it to nobody.
+    engine.docker(&["stop", "-t", "0", "two"])?;
+    engine.docker(&["stop", "-t", "0", "web"])?;
+    ensure!(exec(&engine, "one", "hostname")? == "shop");
+    engine.docker(&["start", "two"])?;
+    ensure!(exec(&engine, "two", "hostname")? == "shop");
+    let copied = engine.docker_output(&["cp", "two:/etc/hostname", "-"])?;
+    ensure!(
+        text(&copied.stdout).contains("shop\n"),
+        "{}",
+        text(&copied.stderr)
+    );
+    let late = engine.docker_output(&["run", "--network", "container:web", "busybox", "true"])?;
+    assert_fails(
+        &late,
+        125,
+        "cannot join network namespace of a non running container: container web is exited",
+    );
+    engine.docker(&["rm", "-f", "two", "one", "web", "db"])?;
+    Ok(())
+}
+
+#[test]
+fn who_joins_another_network_says_nothing_of_its_own() -> Result<()> {
+    let engine = networked_engine()?;
+    run(&engine, &["--name", "web"])?;
+    let create = |network: &str, flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let words = [&["create", "--network", network], &flags[..], &["busybox"]].concat();
+        engine.docker_output(&words)
+    };
+    let joined = [
+        ("--hostname x", "hostname and the network mode"),
+        (
+            "--link web:w",
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        ("--dns 10.9.9.9", "dns and the network mode"),
+        (
+            "--add-host a:10.9.9.9",
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            "-p 80:80",
+            "port publishing and the container type network mode",
+        ),
+        ("-P", "port publishing and the container type network mode"),
+        (
+            "--expose 80",
+            "port exposing and the container type network mode",
+        ),
+    ];
+    for (flags, message) in joined {
+        let refused = create("container:web", flags)?;
+        assert_fails(&refused, 1, &format!("conflicting options: {message}"));
+    }
+    assert_fails(
+        &create("host", "--link web:w")?,
+        1,
+        "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    );
+    // As in Docker, who is joined is looked at when it starts.
+    for (name, mode, message) in [
+        ("me", "container:me", "cannot join own network namespace"),
+        (
+            "lost",
+            "container:nope",
+            "joining network namespace of container: No such container: nope",
+        ),
+    ] {
+        let made = create(mode, &format!("--name {name}"))?;
+        ensure!(made.status.success(), "{}", text(&made.stderr));
+        assert_fails(&engine.docker_output(&["start", name])?, 1, message);
+    }
+    // Two that join each other: neither ever starts, nor does who joins them.
+    for (name, mode) in [
+        ("left", "container:right"),
+        ("right", "container:left"),
+        ("third", "container:left"),
+    ] {
+        let made = create(mode, &format!("--name {name}"))?;
+        ensure!(made.status.success(), "{}", text(&made.stderr));
+    }
+    for (name, message) in [
+        ("left", "cannot join own network namespace"),
+        ("third", "more than 32 containers join each other"),
+    ] {
+        assert_fails(&engine.docker_output(&["start", name])?, 1, message);
+    }
+    engine.docker(&["rm", "-f", "web", "me", "lost", "left", "right", "third"])?;
     Ok(())
 }
 

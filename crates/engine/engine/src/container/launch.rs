@@ -46,7 +46,10 @@ impl Actor {
         if before != Status::Restarting {
             self.publish();
         }
-        let launched = launch(&self.shared, &self.fixed, from).await;
+        let launched = match self.take_donors_name() {
+            Ok(()) => launch(&self.shared, &self.fixed, from).await,
+            Err(err) => Err(err),
+        };
         match launched {
             Ok((shim, pid, live)) => {
                 self.state.live = live;
@@ -54,6 +57,25 @@ impl Actor {
             }
             Err(err) => Err(self.start_failed(None, err).await),
         }
+    }
+
+    /// A container on another's network has its host name, too, and keeps it in its record, as in Docker.
+    fn take_donors_name(&mut self) -> ApiResult<()> {
+        let Some(donor) = join::donor(&self.shared.registry, &self.fixed)? else {
+            return Ok(());
+        };
+        let modes = plan::Modes::parse(&donor.host_config)?;
+        let hostname = plan::hostname(&donor.config, &modes, &self.shared.facts, &donor.id);
+        let domainname = &donor.config.domainname;
+        let config = &self.fixed.config;
+        if config.hostname != hostname || config.domainname != *domainname {
+            let mut fixed = (*self.fixed).clone();
+            fixed.config.hostname = hostname;
+            fixed.config.domainname.clone_from(domainname);
+            self.fixed = Arc::new(fixed);
+            self.publish();
+        }
+        Ok(())
     }
 
     /// The process waits at its gate: attach those who wait, then let it go.
@@ -297,7 +319,10 @@ fn prepare_task(
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;
     let devices = host::devices(&fixed.host_config, &shared.config.cdi_spec_dirs)?;
-    let data = shared.places.data(&fixed.id);
+    let donor = join::donor(&shared.registry, fixed)?;
+    let data = shared
+        .places
+        .data(donor.as_ref().map_or(&fixed.id, |donor| &donor.id));
     let inputs = Inputs {
         id: &fixed.id,
         config: &fixed.config,
@@ -315,7 +340,10 @@ fn prepare_task(
         crate::runtimes::adapt(&mut spec);
     }
     make_bind_sources(fixed)?;
-    let zone = write_files(shared, fixed, inputs, live)?;
+    let zone = match donor {
+        Some(_) => Zone::default(),
+        None => write_files(shared, fixed, inputs, live)?,
+    };
     let bundle = shared.places.bundle(&fixed.id);
     write_spec(&bundle, &spec)?;
     if let Some(live) = live {

@@ -120,6 +120,12 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
             return refuse(format!("conflicting options: {what}"));
         }
     }
+    if host.network_mode == "host" && any(host.links.as_ref()) {
+        return refuse(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+                .to_owned(),
+        );
+    }
     if host.uts_mode == "host" && !config.hostname.is_empty() {
         return refuse("conflicting options: hostname and the UTS mode".to_owned());
     }
