@@ -95,10 +95,15 @@ pub(crate) fn change_hosts(data: &Path, was: &[Line], is: &[Line]) -> io::Result
         return Ok(());
     };
     let text = edited(&there, was, is);
-    if text == there {
-        return Ok(());
+    match text.strip_prefix(there.as_slice()) {
+        Some([]) => Ok(()),
+        // At the end, wherever that is by now: what a program writes at the same time stays.
+        Some(added) => {
+            let mut file = fs_err::OpenOptions::new().append(true).open(path)?;
+            file.write_all(added)
+        }
+        None => write(&path, &text),
     }
-    write(&path, &text)
 }
 
 fn edited(text: &[u8], was: &[Line], is: &[Line]) -> Vec<u8> {
