@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
 use havre_testkit::command::command;
+use havre_testkit::http::Body;
 
 use crate::support::{assert_fails, inspect, networked_engine, text, until};
 
@@ -298,6 +299,14 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
     ] {
         ensure!(seen.contains(part), "{part} in {seen}");
     }
+    // As clients said it before every network had one.
+    let body = r#"{"Image":"busybox","Cmd":["sleep","600"],"MacAddress":"02:00:00:00:00:55","HostConfig":{"NetworkMode":"lan"}}"#;
+    let body = Body::Bytes(body.as_bytes(), "application/json");
+    let made = engine.api("POST", "/v1.43/containers/create?name=old", &body)?;
+    ensure!(made.status == 201, "{}", text(&made.body));
+    engine.docker(&["start", "old"])?;
+    let link = exec(&engine, "old", "ip link show eth0")?;
+    ensure!(link.contains("02:00:00:00:00:55"), "{link}");
     assert_fails(
         &run("second", &["--network", "lan", "--ip", "10.70.0.44"])?,
         125,
@@ -319,7 +328,7 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         "network nowhere not found",
     );
     engine.docker(&[
-        "rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both",
+        "rm", "-f", "fixed", "old", "second", "third", "fourth", "fifth", "both",
     ])?;
     Ok(())
 }

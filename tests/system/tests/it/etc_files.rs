@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use havre_testkit::Engine;
+use havre_testkit::http::Body;
 
 use crate::support::{assert_fails, inspect, networked_engine, text};
 
@@ -237,6 +238,13 @@ fn who_joins_another_network_says_nothing_of_its_own() -> Result<()> {
         let refused = create("container:web", flags)?;
         assert_fails(&refused, 1, &format!("conflicting options: {message}"));
     }
+    // Newer clients say it of a network, and there is none to say it of.
+    let body = r#"{"Image":"busybox","MacAddress":"02:00:00:00:00:44","HostConfig":{"NetworkMode":"container:web"}}"#;
+    let body = Body::Bytes(body.as_bytes(), "application/json");
+    let refused = engine.api("POST", "/v1.43/containers/create", &body)?;
+    let said = text(&refused.body);
+    let message = "conflicting options: mac-address and the network mode";
+    ensure!(refused.status == 400 && said.contains(message), "{said}");
     assert_fails(
         &create("host", "--link web:w")?,
         1,
