@@ -122,6 +122,36 @@ fn an_edited_resolv_conf_is_kept() -> Result<()> {
     Ok(())
 }
 
+/// R31: a container makes its own files as long as it likes; the engine does not read them to the end.
+#[test]
+fn r31_files_without_end_cost_the_engine_nothing() -> Result<()> {
+    let engine = networked_engine()?;
+    engine.docker(&["network", "create", "lan"])?;
+    run(&engine, &["--name", "box"])?;
+    let grown = exec(
+        &engine,
+        "box",
+        "truncate -s 100G /etc/hosts /etc/resolv.conf; stat -c %s /etc/hosts /etc/resolv.conf",
+    )?;
+    engine.docker(&["network", "connect", "lan", "box"])?;
+    engine.docker(&["network", "disconnect", "bridge", "box"])?;
+    let sizes = exec(&engine, "box", "stat -c %s /etc/hosts /etc/resolv.conf")?;
+    ensure!(
+        sizes == grown && sizes.starts_with("107374182400"),
+        "{sizes}"
+    );
+    // A start makes them anew.
+    engine.docker(&["restart", "-t", "0", "box"])?;
+    let lines = exec(
+        &engine,
+        "box",
+        "wc -l < /etc/hosts; grep nameserver /etc/resolv.conf",
+    )?;
+    ensure!(lines == "7\nnameserver 127.0.0.11", "{lines}");
+    engine.docker(&["rm", "-f", "box"])?;
+    Ok(())
+}
+
 /// What a program sees of who and where it is.
 const SEEN: &str = "hostname; echo $HOSTNAME; cat /proc/sys/kernel/domainname /etc/hostname /etc/hosts /etc/resolv.conf; \
                     ping -c 1 -W 5 db > /dev/null && echo found";
