@@ -7,6 +7,7 @@ mod attach;
 mod create;
 mod default_bridge;
 mod defaults;
+mod departures;
 mod etc;
 mod explained;
 mod files;
@@ -34,6 +35,7 @@ use havre_engine_types::{
 
 pub(crate) use self::attach::{announce, connect_live, disconnect_live, limit, quit, rename};
 pub use self::defaults::{DefaultBridge, NetworkDefaults};
+pub(crate) use self::departures::Leaving;
 pub(crate) use self::etc::write_all as write_files;
 pub(crate) use self::files::{Texts, texts, zone};
 pub(crate) use self::join::{Joined, adopt, join, part};

@@ -594,12 +594,12 @@ fn bandwidth_is_bounded() -> Result<()> {
 
 #[test]
 fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
-    let engine = Engine::start_with(EngineOptions {
+    let engine = Engine::start_with(havre_testkit::EngineOptions {
         own_network: true,
         args: vec!["--iptables=false".to_owned()],
-        ..EngineOptions::default()
+        ..havre_testkit::EngineOptions::default()
     })?;
-    load_busybox(&engine)?;
+    crate::support::load_busybox(&engine)?;
     serve(&engine, "web", &["-p", "8080:80"])?;
     // Relayed: the client seems to be the host.
     let gateway = inspect(
@@ -627,7 +627,7 @@ fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
 
 #[test]
 fn a_host_that_forwards_nothing_is_told_to_be_the_reason() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.docker(&["run", "--rm", "busybox", "true"])?;
     let warnings = || engine.docker(&["info", "--format", "{{json .Warnings}}"]);
     ensure!(!warnings()?.contains("firewall"), "{}", warnings()?);
@@ -643,7 +643,7 @@ fn a_host_that_forwards_nothing_is_told_to_be_the_reason() -> Result<()> {
 
 #[test]
 fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     let subnet = "{{(index .IPAM.Config 0).Subnet}}";
     let shown = || engine.docker(&["network", "inspect", "bridge", "--format", subnet]);
     ensure!(shown()? == "172.17.0.0/16", "{}", shown()?);
@@ -661,5 +661,20 @@ fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> 
         "{routes}"
     );
     ensure!(shown()? == "172.18.0.0/16", "{}", shown()?);
+    Ok(())
+}
+
+#[test]
+fn what_a_container_had_is_free_when_it_is_seen_to_have_ended() -> Result<()> {
+    let engine = networked_engine()?;
+    for _ in 0..10 {
+        let create = ["network", "create", "--subnet", "10.7.0.0/24", "short"];
+        engine.docker(&create)?;
+        let flags = ["run", "--rm", "--network", "short", "--ip", "10.7.0.9"];
+        let run = [&flags[..], &["-p", "8080:80", "busybox", "true"]].concat();
+        engine.docker(&run)?;
+        engine.docker(&run)?;
+        engine.docker(&["network", "rm", "short"])?;
+    }
     Ok(())
 }

@@ -118,9 +118,9 @@ impl Actor {
         drop(self.container.take_waiting());
         let remove = self.fixed.auto_remove();
         let saved = if remove { None } else { self.save() };
-        let live = self.state.live.take();
+        let leaving = self.leave_networks();
         self.publish();
-        self.clean_up(shim, saved, live);
+        self.clean_up(shim, saved, leaving);
         if remove && let Err(failed) = self.remove(true).await {
             tracing::warn!(container = %self.fixed.id, error = %failed.message, "not removed after a failed start");
         }

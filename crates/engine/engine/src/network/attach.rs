@@ -81,7 +81,10 @@ pub(crate) async fn connect_live(
     let (kept, subject, before) = (Arc::clone(shared), Arc::clone(fixed), live.clone());
     let joined = blocking(move || {
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
-        let (end, claims) = join::join_one(&kept, &subject, &sandbox, record, settings, &before)?;
+        let (end, claims) = kept.networks.departures.patiently(|| {
+            let (record, settings) = (Arc::clone(&record), settings.clone());
+            join::join_one(&kept, &subject, &sandbox, record, settings, &before)
+        })?;
         let mut after = before.clone();
         after.resolves |= !end.names.is_empty();
         let opened = if after.resolves && !before.resolves {

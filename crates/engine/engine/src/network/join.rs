@@ -40,6 +40,11 @@ struct Place {
 
 /// Connects a new namespace to everything that a container wants; None when it needs none of the engine.
 pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
+    let departures = &shared.networks.departures;
+    departures.patiently(|| join_now(shared, fixed))
+}
+
+fn join_now(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
     let links = wanted::links(fixed.host_config.links.as_deref().unwrap_or_default());
     for (alias, name) in links {
         let other = shared.registry.find(&name).map_err(|error| {

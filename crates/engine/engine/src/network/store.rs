@@ -14,6 +14,7 @@ use havre_network::ports::Ports;
 use havre_types::{Cidr, ContainerId, Digest, EndpointId, MacAddress, NetworkId};
 
 use super::defaults::{DefaultBridge, NetworkDefaults};
+use super::departures::Departures;
 use super::no_such_network;
 use super::plane::Kernel;
 use super::record::{KIND, Record};
@@ -30,6 +31,7 @@ pub(crate) struct Networks {
     pub(super) kernel: Kernel,
     /// Ports of the host that containers have.
     pub(crate) ports: Ports,
+    pub(crate) departures: Arc<Departures>,
     /// What the administrator wants of the default bridge.
     pub(super) defaults: NetworkDefaults,
     /// Tells this engine's interfaces from others.
@@ -100,6 +102,7 @@ pub(crate) fn open(
         changing: tokio::sync::Mutex::new(()),
         kernel: Kernel::new(plane),
         ports: Ports::new(),
+        departures: Arc::default(),
         defaults: defaults.clone(),
         instance: instance.to_owned(),
     };

@@ -18,20 +18,7 @@ use crate::state::Status;
 
 /// Collects the facts; reads a few files.
 pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
-    let (mut running, mut paused, mut stopped) = (0, 0, 0);
-    for container in shared.registry.all() {
-        match container.now().state.status {
-            Status::Running | Status::Restarting => running += 1,
-            Status::Paused => paused += 1,
-            Status::Created
-            | Status::Starting
-            | Status::Exited
-            | Status::Removing
-            | Status::Dead => {
-                stopped += 1;
-            }
-        }
-    }
+    let (running, paused, stopped) = counts(shared);
     let uname = rustix::system::uname();
     let os = os_release();
     let config = &shared.config;
@@ -103,6 +90,25 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
             .collect(),
         ..cgroup_info()
     }
+}
+
+/// How many containers run, are paused, do neither.
+fn counts(shared: &Shared) -> (i64, i64, i64) {
+    let (mut running, mut paused, mut stopped) = (0, 0, 0);
+    for container in shared.registry.all() {
+        match container.now().state.status {
+            Status::Running | Status::Restarting => running += 1,
+            Status::Paused => paused += 1,
+            Status::Created
+            | Status::Starting
+            | Status::Exited
+            | Status::Removing
+            | Status::Dead => {
+                stopped += 1;
+            }
+        }
+    }
+    (running, paused, stopped)
 }
 
 fn discovered(name: &str) -> DeviceInfo {
