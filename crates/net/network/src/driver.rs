@@ -10,6 +10,9 @@ use havre_types::{Digest, MacAddress};
 
 use crate::spec::EndpointSpec;
 
+/// Cables, in an error.
+pub(crate) const VETH: &str = "veth interfaces";
+
 /// The hardware address of an end that was given none: as Docker made it of the IPv4 address for ten years. One address
 /// always has the same, so that no neighbour remembers a wrong one.
 pub(crate) fn mac_of(spec: &EndpointSpec) -> Option<MacAddress> {

@@ -3,9 +3,9 @@
 use std::os::fd::BorrowedFd;
 
 use havre_netlink::{Kind, LinkChange, NewLink, Route};
-use havre_types::MacAddress;
 use rustix::io::Errno;
 
+use super::VETH;
 use super::inner::Inner;
 use crate::error::NetworkError;
 use crate::names;
@@ -76,7 +76,8 @@ fn lonely(route: &mut Route, name: &str) -> Result<(), NetworkError> {
     }
     let other = name.replacen("hd", "hq", 1);
     let peer = NewLink::new(&other, Kind::Other(""));
-    route.create_link(&NewLink::new(name, Kind::Veth(&peer)))?;
+    let made = route.create_link(&NewLink::new(name, Kind::Veth(&peer)));
+    made.map_err(NetworkError::without(VETH))?;
     let index = route.link(&other)?.index;
     let up = LinkChange {
         up: Some(true),
@@ -100,7 +101,7 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
             "required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received {name}"
         ));
     };
-    let Ok(id) = number.parse::<u16>() else {
+    let Ok(id) = number.parse::<i64>() else {
         return invalid(format!(
             "unable to parse a valid vlan id from: {number} (ex. eth0.10 for vlan 10)"
         ));
@@ -113,19 +114,15 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
         }
         other => other?,
     };
-    if !(1..=4094).contains(&id) {
+    let Some(id) = u16::try_from(id).ok().filter(|id| (1..=4094).contains(id)) else {
         return invalid(format!("vlan id must be between 1-4094, received: {id}"));
-    }
+    };
     let kind = Kind::Vlan {
         parent: link.index,
         id,
     };
-    match route.create_link(&NewLink::new(name, kind)) {
-        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
-            Err(NetworkError::Unsupported("VLAN interfaces"))
-        }
-        other => Ok(other?),
-    }
+    let made = route.create_link(&NewLink::new(name, kind));
+    made.map_err(NetworkError::without("VLAN interfaces"))
 }
 
 /// Removes a parent that this engine made and that no other network uses.
@@ -153,6 +150,10 @@ impl Joining<'_> {
         outside: &mut Route,
         sandbox: &Sandbox,
     ) -> Result<Attached, NetworkError> {
+        if matches!(self.network.driver, Driver::Ipvlan(_)) && self.spec.mac.is_some() {
+            let text = "ipvlan interfaces do not support custom mac address assignment";
+            return Err(NetworkError::Impossible(text));
+        }
         let mut state = sandbox.lock();
         // The cable of the pool has no use here, and its name is wanted.
         state.discard(outside)?;
@@ -165,11 +166,13 @@ impl Joining<'_> {
         };
         let made = outside.create_link(&self.link(&name, parent.index, sandbox.fd()));
         if let Err(error) = made {
-            let lacks = error.errno() == Some(Errno::OPNOTSUPP);
-            return Err(match &self.network.driver {
-                Driver::Ipvlan(_) if lacks => NetworkError::Unsupported("ipvlan"),
-                Driver::Macvlan(_) if lacks => NetworkError::Unsupported("macvlan"),
-                _ => error.into(),
+            let driver = match &self.network.driver {
+                Driver::Ipvlan(_) => "ipvlan",
+                Driver::Macvlan(_) | Driver::Bridge(_) => "macvlan",
+            };
+            return Err(match error.errno() {
+                Some(Errno::BUSY) => NetworkError::ParentBusy(driver),
+                _ => NetworkError::without(driver)(error),
             });
         }
         let link = state.route.link(&name)?;
@@ -186,15 +189,15 @@ impl Joining<'_> {
             drop(state.route.delete_link(link.index));
             return Err(error);
         }
-        let own = match &self.network.driver {
-            Driver::Ipvlan(_) => link.address,
+        let mac = match &self.network.driver {
+            Driver::Ipvlan(_) => None,
             Driver::Bridge(_) | Driver::Macvlan(_) => self.spec.mac.or(link.address),
         };
         state.names.insert(name.clone());
         Ok(Attached {
             interface: name,
             host_interface: None,
-            mac: own.unwrap_or(MacAddress([0; 6])),
+            mac,
         })
     }
 

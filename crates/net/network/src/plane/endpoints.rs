@@ -46,6 +46,7 @@ impl Plane {
         if core.endpoints.contains_key(&spec.id) {
             return Err(NetworkError::Attached(spec.id.clone()));
         }
+        self.make_up(core, &spec.network)?;
         let network = core.networks.get(&spec.network);
         let network = network.ok_or_else(|| NetworkError::UnknownNetwork(spec.network.clone()))?;
         let attached = match (&network.base, network.spec.bridge()) {
