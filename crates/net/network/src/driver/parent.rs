@@ -52,20 +52,45 @@ pub(crate) fn add(
         Err(error) if error.is_absent() => {}
         Err(error) => return Err(error.into()),
     }
-    if wanted.is_none() {
-        lonely(route, &name)?;
-    } else {
-        vlan(route, &name)?;
+    // Under a name that no one else has, until it says whose it is: an engine that is killed meanwhile leaves nothing that
+    // looks like the user's.
+    let first = names::dummy(instance, &network.id);
+    match &wanted {
+        Some(wanted) => vlan(route, &first, wanted)?,
+        None => lonely(route, &first)?,
     }
-    let link = route.link(&name)?;
+    let link = route.link(&first)?;
+    if let Err(error) = hand_over(route, instance, link.index, &name) {
+        // The error that matters is the first one.
+        drop(route.delete_link(link.index));
+        return Err(error);
+    }
+    Ok(Parent { name, ours: true })
+}
+
+/// Gives a new interface its mark and its name, and sets it up.
+fn hand_over(
+    route: &mut Route,
+    instance: &str,
+    index: u32,
+    name: &str,
+) -> Result<(), NetworkError> {
     let mark = super::bridge::alias(instance);
-    let change = LinkChange {
-        up: Some(true),
+    let marked = LinkChange {
         alias: Some(&mark),
         ..LinkChange::default()
     };
-    route.change_link(link.index, &change)?;
-    Ok(Parent { name, ours: true })
+    route.change_link(index, &marked)?;
+    let named = LinkChange {
+        name: Some(name),
+        ..LinkChange::default()
+    };
+    route.change_link(index, &named)?;
+    let up = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    Ok(route.change_link(index, &up)?)
 }
 
 /// Makes an interface that leads nowhere: a dummy, or where the kernel has none a cable to itself.
@@ -86,9 +111,9 @@ fn lonely(route: &mut Route, name: &str) -> Result<(), NetworkError> {
     Ok(route.change_link(index, &up)?)
 }
 
-/// Makes `eth0.10`. The texts are Docker's
+/// Makes `eth0.10`, under another name first. The texts are Docker's
 /// (<https://github.com/moby/moby/blob/master/daemon/libnetwork/drivers/macvlan/macvlan_setup.go>).
-fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
+fn vlan(route: &mut Route, first: &str, name: &str) -> Result<(), NetworkError> {
     let invalid = |text: String| Err(NetworkError::Parent(text));
     if !name.contains('.') {
         return invalid(format!(
@@ -121,7 +146,7 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
         parent: link.index,
         id,
     };
-    let made = route.create_link(&NewLink::new(name, kind));
+    let made = route.create_link(&NewLink::new(first, kind));
     made.map_err(NetworkError::without("VLAN interfaces"))
 }
 

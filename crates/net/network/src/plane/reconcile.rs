@@ -92,6 +92,7 @@ impl Plane {
         let instance = &self.options.instance;
         let mark = bridge::alias(instance);
         let cable = names::cable_prefix(instance);
+        let parent = names::dummy_prefix(instance);
         let wanted: BTreeSet<String> = networks
             .iter()
             .filter_map(|network| Some(network.bridge()?.interface.clone()))
@@ -111,7 +112,9 @@ impl Plane {
             .collect();
         let mut removed = Vec::new();
         for link in core.route.links()? {
-            let stale_base = link.alias == mark && !wanted.contains(&link.name);
+            // One without the mark is what was being made when an engine was killed.
+            let base = link.alias == mark || link.name.starts_with(&parent);
+            let stale_base = base && !wanted.contains(&link.name);
             // A cable without a name on it is the pool's: of this run, or of one that ended, and then it goes with its
             // namespace.
             let stale_cable = link.name.starts_with(&cable)

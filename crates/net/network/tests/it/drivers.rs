@@ -200,6 +200,30 @@ fn vlan_parent(plane: &Plane, net: &NetworkSpec) {
     assert!(!attempt("ip", &["link", "show", "lan0.10"]).0);
 }
 
+/// What an engine was making when it was killed has its name but not yet its mark.
+#[test]
+fn half_a_parent_is_swept() {
+    host(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let first = plane(directory.path());
+        let alone = macvlan(None, MacvlanMode::Bridge);
+        first.add_network(&alone).unwrap();
+        let links = output("ip", &["-brief", "link"]);
+        let mut names = links.split_whitespace();
+        let name = names.find(|word| word.starts_with("hd")).unwrap();
+        let name = name.split('@').next().unwrap();
+        first.remove_network(&alone.id).unwrap();
+        ip(&["link", "add", name, "type", "veth", "peer", "name", "x0"]);
+        let second = plane(directory.path());
+        let found = second.reconcile(&[], &[]).unwrap();
+        assert_eq!(found.removed, [name]);
+        assert!(!attempt("ip", &["link", "show", name]).0);
+        // The user's are nobody's to remove.
+        ip(&["link", "add", "up0", "type", "veth", "peer", "name", "x0"]);
+        assert_eq!(second.reconcile(&[], &[]).unwrap().removed, [""; 0]);
+    });
+}
+
 /// The engine may start before a driver of the host has found its card.
 #[test]
 fn a_parent_may_come_after_the_engine() {
