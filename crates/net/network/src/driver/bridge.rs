@@ -1,10 +1,10 @@
 //! A switch of this host, and cables from it into namespaces.
 
-use havre_netlink::{Kind, Link, LinkChange, NewLink, Port, Route, Shaper};
+use havre_netlink::{Kind, Link, LinkChange, NewLink, Port, Route};
 use havre_types::{Cidr, MacAddress};
 
 use super::inner::Inner;
-use super::{VETH, mac_of};
+use super::{VETH, bound, mac_of};
 use crate::error::NetworkError;
 use crate::inside::{parameter, set_if_there, set_parameter};
 use crate::names;
@@ -252,7 +252,7 @@ impl Joining<'_> {
         outside.change_link(cable.host_index, &change)?;
         outside.change_port(cable.host_index, port(self.options))?;
         if let Some(rate) = self.spec.rate.and_then(|rate| rate.receive) {
-            outside.shape(cable.host_index, Shaper::for_rate(rate))?;
+            bound(outside, cable.host_index, rate)?;
         }
         let inner = Inner {
             network: self.network,
