@@ -33,6 +33,12 @@ pub struct PlaneOptions {
     pub directory: PathBuf,
     /// Whether it may make the host forward packets.
     pub ip_forward: bool,
+    /// Whether a host that it made forward packets does so for containers only.
+    pub guard_forwarding: bool,
+    /// Whether it makes rules for IPv4: without, nothing is translated, masqueraded, allowed or dropped.
+    pub rules_ipv4: bool,
+    /// The same for IPv6.
+    pub rules_ipv6: bool,
     /// Whether published ports may be reached at the containers' own addresses from everywhere.
     pub allow_direct_routing: bool,
     /// How far the host's rules for arriving packets hold for published ports.
@@ -49,6 +55,9 @@ impl PlaneOptions {
             instance: instance.to_owned(),
             directory: directory.into(),
             ip_forward: true,
+            guard_forwarding: true,
+            rules_ipv4: true,
+            rules_ipv6: true,
             allow_direct_routing: false,
             guard: Guard::default(),
             pool: 3,
@@ -106,6 +115,8 @@ impl Plane {
     pub fn open(options: PlaneOptions) -> Result<Self, NetworkError> {
         let settings = Settings {
             direct_routing: options.allow_direct_routing,
+            left_ipv4: !options.rules_ipv4,
+            left_ipv6: !options.rules_ipv6,
             ..Settings::default()
         };
         let firewall = Firewall::open(names::table(&options.instance), settings, options.guard)?;
@@ -188,9 +199,10 @@ impl Plane {
         }
         let ipv4 = !network.ipv4.is_empty() && self.forwarding.enable(false)?;
         let ipv6 = !network.ipv6.is_empty() && self.forwarding.enable(true)?;
+        let guard = self.options.guard_forwarding;
         self.firewall.settle(|settings| {
-            settings.guard_ipv4 |= ipv4;
-            settings.guard_ipv6 |= ipv6;
+            settings.guard_ipv4 = guard && (settings.guard_ipv4 || ipv4);
+            settings.guard_ipv6 = guard && (settings.guard_ipv6 || ipv6);
         })
     }
 
@@ -244,7 +256,7 @@ impl Plane {
         let mut settings = self.firewall.settings();
         if !others {
             for ipv6 in [false, true] {
-                if settings.guards(ipv6) {
+                if settings.guards(ipv6) || self.forwarding.is_ours(ipv6) {
                     self.forwarding.disable(ipv6)?;
                 }
             }
@@ -269,6 +281,12 @@ impl Plane {
     #[must_use]
     pub fn health(&self) -> Health {
         self.firewall.health()
+    }
+
+    /// The host's chains, by family, table and name, that drop what is forwarded unless they know it: only they can let
+    /// containers through.
+    pub fn closed_by(&self) -> Result<Vec<String>, NetworkError> {
+        Ok(self.firewall.told()?.1.closed())
     }
 
     /// Who can reach each published port of an end, and which rule says so.

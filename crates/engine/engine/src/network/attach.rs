@@ -101,7 +101,7 @@ pub(crate) async fn connect_live(
         };
         after.ends.push(end);
         after.claims().extend(claims);
-        let written = write_down(&kept, &subject, &after);
+        let written = write_down(&kept, &subject, &before, &after);
         if let (Err(_), Some(end)) = (&written, after.ends.last()) {
             join::part_one(&kept, &subject, end, Some(&sandbox));
         }
@@ -133,18 +133,19 @@ pub(crate) async fn disconnect_live(
             fixed.id, record.name
         )));
     };
-    let (kept, subject, mut after, gone) = (
+    let (kept, subject, before, gone) = (
         Arc::clone(shared),
         Arc::clone(fixed),
         live.clone(),
         end.clone(),
     );
     let parted = blocking(move || {
+        let mut after = before.clone();
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
         after.ends.retain(|end| end.id != gone.id);
         join::part_one(&kept, &subject, &gone, Some(&sandbox));
         join::move_default_routes(&kept, &subject, &sandbox, &gone, &mut after)?;
-        let zone = write_down(&kept, &subject, &after)?;
+        let zone = write_down(&kept, &subject, &before, &after)?;
         Ok((after, zone))
     });
     let (after, zone) = parted.await?;
@@ -157,14 +158,21 @@ pub(crate) async fn disconnect_live(
     Ok(after)
 }
 
-fn write_down(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<havre_dns::Zone> {
-    let texts = files::texts(shared, fixed, Some(live));
-    files::rewrite(shared, fixed, &texts)?;
+/// What changed of a running container's networks: told to its programs and to the next engine.
+fn write_down(
+    shared: &Shared,
+    fixed: &Fixed,
+    before: &Live,
+    after: &Live,
+) -> ApiResult<havre_dns::Zone> {
+    let zone = files::change(shared, fixed, before, after)?;
+    keep(shared, fixed, after)?;
+    Ok(zone)
+}
+
+fn keep(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<()> {
     live.write(&shared.places.bundle(&fixed.id))
-        .map_err(|error| {
-            crate::error::internal("failed to write the container's networks", &error)
-        })?;
-    Ok(texts.zone)
+        .map_err(|error| crate::error::internal("failed to write the container's networks", &error))
 }
 
 /// Everything that a container had of networks goes, after its end.
@@ -209,7 +217,7 @@ pub(crate) async fn limit(
             end.receive = rate.and_then(|rate| rate.receive);
             end.send = rate.and_then(|rate| rate.send);
         }
-        write_down(&kept, &subject, &after)?;
+        keep(&kept, &subject, &after)?;
         Ok(after)
     })
     .await
@@ -230,8 +238,13 @@ pub(crate) async fn rename(
         let member = join::member(fixed, end);
         shared.networks.join(&end.network, end.id.clone(), member)?;
     }
-    let (kept, subject, renamed) = (Arc::clone(shared), Arc::clone(fixed), after.clone());
-    let zone = blocking(move || write_down(&kept, &subject, &renamed)).await?;
+    let (kept, subject, before, renamed) = (
+        Arc::clone(shared),
+        Arc::clone(fixed),
+        live.clone(),
+        after.clone(),
+    );
+    let zone = blocking(move || write_down(&kept, &subject, &before, &renamed)).await?;
     let told = shared
         .names
         .change(shared, fixed.id.as_str(), &after, zone, None);

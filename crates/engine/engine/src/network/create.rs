@@ -132,6 +132,7 @@ fn set_up(networks: &Networks, mut wanted: Wanted) -> ApiResult<Arc<Record>> {
     record.enable_ipv6 = wanted.enable_ipv6;
     record.internal = wanted.internal;
     record.attachable = wanted.attachable;
+    let _turn = networks.turn()?;
     record.subnets = addresses::choose(networks, &wanted, &driver)?;
     record.config_from = wanted.config_from;
     record.options = wanted.options;

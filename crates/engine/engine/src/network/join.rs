@@ -63,11 +63,17 @@ pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> 
         }
     }
     let wishes = wanted::of(fixed);
-    let places = places(shared, fixed, &wishes)?;
+    let mut places = places(shared, fixed, &wishes)?;
     if places.is_empty() {
         return Ok(None);
     }
     let plane = shared.networks.plane()?;
+    for place in &mut places {
+        // The first use may have given the default bridge another subnet.
+        if let Some(entry) = shared.networks.get(&place.record.id) {
+            place.record = entry.record;
+        }
+    }
     let sandbox = plane.sandbox().map_err(|error| failed(&error))?;
     let mut live = Live::default();
     match fill(shared, fixed, &plane, &sandbox, places, &mut live) {

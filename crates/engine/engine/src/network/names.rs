@@ -10,7 +10,8 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_dns::{Companion, CompanionError, Endpoint, Membership, State, Transport, Zone};
 use havre_network::Sandbox;
 
-use super::live::{End, Live};
+use super::live::{End, Live, Published};
+
 use crate::engine::Shared;
 
 /// The engine's side of the companion.
@@ -18,11 +19,19 @@ use crate::engine::Shared;
 pub(crate) struct Names {
     program: PathBuf,
     exec_root: PathBuf,
-    /// Published ports that translation does not serve are relayed (`userland-proxy`).
-    relaying: bool,
+    relaying: Relaying,
     /// What the companion should know at this moment.
     wanted: Mutex<State>,
     companion: tokio::sync::Mutex<Option<Arc<Companion>>>,
+}
+
+/// Which published ports the companion passes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relaying {
+    /// Those that translation does not serve (`userland-proxy`).
+    pub on: bool,
+    /// Translation does not serve IPv4 (`iptables=false`).
+    pub ipv4: bool,
 }
 
 /// A socket of the host whose connections the companion passes on.
@@ -34,7 +43,7 @@ struct Relay {
 }
 
 impl Names {
-    pub(crate) fn new(program: PathBuf, exec_root: PathBuf, relaying: bool) -> Self {
+    pub(crate) fn new(program: PathBuf, exec_root: PathBuf, relaying: Relaying) -> Self {
         Self {
             program,
             exec_root,
@@ -68,11 +77,12 @@ impl Names {
     }
 
     fn relays_of(&self, end: &End) -> Vec<Relay> {
-        if self.relaying {
-            relays_of(end)
-        } else {
-            Vec::new()
+        if !self.relaying.on {
+            return Vec::new();
         }
+        let ports = end.ports.iter();
+        let relayed = ports.filter(|port| port.host.is_ipv6() || self.relaying.ipv4);
+        relayed.filter_map(|port| relay_of(end, port)).collect()
     }
 
     /// Whether anything is to be told at all.
@@ -297,29 +307,28 @@ pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
         .collect()
 }
 
-/// Published ports that translation does not serve: IPv6's loopback address, and IPv6 to a container without it.
-fn relays_of(end: &End) -> Vec<Relay> {
-    let Some(target) = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address) else {
-        return Vec::new();
+/// The relay of a published port: of IPv6's loopback address, to a container without IPv6, or where nothing is translated.
+fn relay_of(end: &End, port: &Published) -> Option<Relay> {
+    let (first, second) = if port.host.is_ipv6() {
+        (end.ipv6, end.ipv4)
+    } else {
+        (end.ipv4, end.ipv6)
     };
-    let ports = end.ports.iter().filter(|port| port.host.is_ipv6());
-    let relays = ports.filter_map(|port| {
-        let transport = match port.protocol.as_str() {
-            "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            _ => return None,
-        };
-        Some(Relay {
-            id: format!(
-                "{}/{}/{}/{}",
-                end.id, port.host, port.host_port, port.protocol
-            ),
-            transport,
-            listener: SocketAddr::new(port.host, port.host_port),
-            target: SocketAddr::new(target, port.container_port),
-        })
-    });
-    relays.collect()
+    let target = first.or(second)?.address();
+    let transport = match port.protocol.as_str() {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return None,
+    };
+    Some(Relay {
+        id: format!(
+            "{}/{}/{}/{}",
+            end.id, port.host, port.host_port, port.protocol
+        ),
+        transport,
+        listener: SocketAddr::new(port.host, port.host_port),
+        target: SocketAddr::new(target, port.container_port),
+    })
 }
 
 async fn start_relay(companion: &Companion, live: &Live, relay: &Relay) -> ApiResult<()> {

@@ -30,8 +30,8 @@ pub(crate) struct Networks {
     pub(super) kernel: Kernel,
     /// Ports of the host that containers have.
     pub(crate) ports: Ports,
-    /// Names are resolved on the default bridge, too.
-    default_dns: bool,
+    /// What the administrator wants of the default bridge.
+    pub(super) defaults: NetworkDefaults,
     /// Tells this engine's interfaces from others.
     pub(super) instance: String,
 }
@@ -100,7 +100,7 @@ pub(crate) fn open(
         changing: tokio::sync::Mutex::new(()),
         kernel: Kernel::new(plane),
         ports: Ports::new(),
-        default_dns: defaults.default_dns,
+        defaults: defaults.clone(),
         instance: instance.to_owned(),
     };
     let (bridges, others): (Vec<Record>, Vec<Record>) = records
@@ -271,7 +271,7 @@ impl Networks {
     }
 
     /// Claims the subnets of a record that was read, with its gateways and the addresses of others.
-    fn claim(&self, record: &Record) {
+    pub(super) fn claim(&self, record: &Record) {
         let claimed = self.with_space(|space| -> Result<(), IpamError> {
             for subnet in &record.subnets {
                 space.request(PoolRequest {
@@ -292,7 +292,7 @@ impl Networks {
 
     /// Whether names of containers are resolved on the default bridge.
     pub(crate) fn resolves_on_bridge(&self) -> bool {
-        self.default_dns
+        self.defaults.default_dns
     }
 
     /// The host's interface of a bridge network.

@@ -30,7 +30,8 @@ pub(crate) fn check(
         ..files::HostsFile::default()
     };
     let extra = host.extra_hosts.as_deref().unwrap_or_default();
-    files::hosts(None, extra, &networks)?;
+    files::hosts(extra, &networks)?;
+    files::dns(host)?;
     if !config.stop_signal.is_empty() {
         signal::parse(&config.stop_signal)?;
     }
@@ -47,6 +48,9 @@ pub(crate) fn check(
     resources::check(host, facts)?;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     warnings.extend(security::warning(&security));
+    if modes.network == Mode::Host && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     let own = sysctl::Own {
         ipc: modes.ipc != Mode::Host,
         net: modes.network != Mode::Host,
@@ -115,6 +119,12 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
         if let Some((_, what)) = taken.into_iter().find(|(given, _)| *given) {
             return refuse(format!("conflicting options: {what}"));
         }
+    }
+    if host.network_mode == "host" && any(host.links.as_ref()) {
+        return refuse(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+                .to_owned(),
+        );
     }
     if host.uts_mode == "host" && !config.hostname.is_empty() {
         return refuse("conflicting options: hostname and the UTS mode".to_owned());

@@ -96,7 +96,11 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         ],
         ipv4_forwarding: fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|t| t.trim() == "1"),
-        warnings: missing().into_iter().chain(devices.warnings).collect(),
+        warnings: missing()
+            .into_iter()
+            .chain(devices.warnings)
+            .chain(shared.networks.warnings())
+            .collect(),
         ..cgroup_info()
     }
 }
