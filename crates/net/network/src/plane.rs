@@ -84,6 +84,9 @@ pub struct Plane {
 struct Core {
     route: Route,
     networks: BTreeMap<String, Network>,
+    /// Networks whose rules hold, but of which the rest could not be made at the start; it is tried again when an end
+    /// comes: an interface may appear, a module may be loaded.
+    waiting: BTreeMap<String, NetworkSpec>,
     endpoints: BTreeMap<String, Endpoint>,
 }
 
@@ -123,6 +126,7 @@ impl Plane {
             core: Mutex::new(Core {
                 route: Route::open()?,
                 networks: BTreeMap::new(),
+                waiting: BTreeMap::new(),
                 endpoints: BTreeMap::new(),
             }),
             _watcher: Watcher::start(Arc::clone(&firewall))?,
@@ -176,6 +180,18 @@ impl Plane {
         }
     }
 
+    /// Makes what could not be made at the start.
+    fn make_up(&self, core: &mut Core, id: &str) -> Result<(), NetworkError> {
+        let Some(spec) = core.waiting.get(id) else {
+            return Ok(());
+        };
+        let base = self.base(&mut core.route, spec)?;
+        if let Some((id, spec)) = core.waiting.remove_entry(id) {
+            core.networks.insert(id, Network { spec, base });
+        }
+        Ok(())
+    }
+
     /// Switches forwarding on for the families of a network that leads out.
     fn forward_for(&self, network: &NetworkSpec) -> Result<(), NetworkError> {
         if network.internal {
@@ -195,6 +211,10 @@ impl Plane {
         let mut core = self.core();
         let core = &mut *core;
         let Some(network) = core.networks.get(id) else {
+            if core.waiting.contains_key(id) {
+                self.firewall.remove_network(id)?;
+                core.waiting.remove(id);
+            }
             return Ok(());
         };
         // A connection that goes on would take the way to the default gateway once the bridge is gone.
@@ -224,7 +244,10 @@ impl Plane {
     /// Removes everything that this engine made: the bridges and parents, then the table. A host that it made forward
     /// packets does so no more, unless there are bridges of others that may need it by now: then the guard stays.
     pub fn clear(&self) -> Result<(), NetworkError> {
-        let networks: Vec<String> = self.core().networks.keys().cloned().collect();
+        let core = self.core();
+        let networks = core.networks.keys().chain(core.waiting.keys());
+        let networks: Vec<String> = networks.cloned().collect();
+        drop(core);
         for id in networks {
             self.remove_network(&id)?;
         }

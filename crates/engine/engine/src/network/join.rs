@@ -38,6 +38,13 @@ struct Place {
     route: (bool, bool),
 }
 
+impl Place {
+    /// The container's ports are published here.
+    fn publishes(&self) -> bool {
+        (self.route.0 || self.route.1) && self.record.publishes()
+    }
+}
+
 /// Connects a new namespace to everything that a container wants; None when it needs none of the engine.
 pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
     let departures = &shared.networks.departures;
@@ -95,7 +102,7 @@ fn fill(
     live.exposed = exposed;
     let mut claims = Vec::new();
     for place in places {
-        let leads_out = place.route.0 || place.route.1;
+        let publishes = place.publishes();
         let end = Joining {
             shared,
             fixed,
@@ -103,7 +110,7 @@ fn fill(
             sandbox,
             place: &place,
         };
-        let (end, taken) = end.add(if leads_out { &wanted } else { &[] })?;
+        let (end, taken) = end.add(if publishes { &wanted } else { &[] })?;
         claims.extend(taken);
         live.ends.push(end);
     }
@@ -210,10 +217,9 @@ pub(crate) fn join_one(
         sandbox,
         place: &place,
     };
-    let leads_out = place.route.0 || place.route.1;
     let published = live.ends.iter().any(|end| !end.ports.is_empty());
     let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
-    joining.add(if leads_out && !published {
+    joining.add(if place.publishes() && !published {
         &wanted
     } else {
         &[]
@@ -275,25 +281,17 @@ impl Joining<'_> {
             .plane
             .attach(self.sandbox, &spec)
             .map_err(|error| failed(&error))?;
-        let gateway = |v6: bool| {
-            let subnet = record.of_family(v6).find(|subnet| {
-                let address = if v6 { own.1 } else { own.0 };
-                address.is_some_and(|address| subnet.cidr.contains(address))
-            });
-            subnet
-                .and_then(super::record::Subnet::default_gateway)
-                .filter(|_| !record.internal)
-        };
+        let gateway = |address: Option<IpAddr>| record.gateway_of(address?);
         let resolved = !is_predefined(&record.name) || networks.resolves_on_bridge();
         let end = End {
             network: record.id.clone(),
             name: record.name.clone(),
             id: id.clone(),
-            mac: Some(attached.mac),
+            mac: attached.mac,
             ipv4: addresses.ipv4,
             ipv6: addresses.ipv6,
-            gateway_ipv4: gateway(false),
-            gateway_ipv6: gateway(true),
+            gateway_ipv4: gateway(own.0),
+            gateway_ipv6: gateway(own.1),
             interface: attached.interface,
             default_route: *route,
             ports: published,
@@ -370,18 +368,14 @@ pub(crate) fn move_default_routes(
         after.release_claims();
     }
     let plane = shared.networks.plane()?;
+    let leads_out = |end: &End, v6| {
+        let entry = shared.networks.get(&end.network);
+        entry.is_some_and(|entry| entry.record.leads_out(v6))
+    };
     for v6 in [false, true] {
-        let (lost, now) = if v6 {
-            (
-                gone.default_route.1,
-                after.ends.iter().position(|end| end.gateway_ipv6.is_some()),
-            )
-        } else {
-            (
-                gone.default_route.0,
-                after.ends.iter().position(|end| end.gateway_ipv4.is_some()),
-            )
-        };
+        let (ipv4, ipv6) = gone.default_route;
+        let lost = if v6 { ipv6 } else { ipv4 };
+        let now = after.ends.iter().position(|end| leads_out(end, v6));
         let Some(end) = now.filter(|_| lost).and_then(|at| after.ends.get_mut(at)) else {
             continue;
         };
@@ -394,14 +388,15 @@ pub(crate) fn move_default_routes(
             .set_default_route(sandbox, end.id.as_str(), end.default_route)
             .map_err(|error| failed(&error))?;
     }
-    let leads_out = |end: &&mut End| end.default_route.0 || end.default_route.1;
-    let Some(end) = after.ends.iter_mut().find(leads_out) else {
+    let first = |end: &&mut End| end.default_route.0 || end.default_route.1;
+    let Some(end) = after.ends.iter_mut().find(first) else {
         return Ok(());
     };
     if gone.ports.is_empty() || !end.ports.is_empty() {
         return Ok(());
     }
-    let Some(entry) = shared.networks.get(&end.network) else {
+    let entry = shared.networks.get(&end.network);
+    let Some(entry) = entry.filter(|entry| entry.record.publishes()) else {
         return Ok(());
     };
     let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;

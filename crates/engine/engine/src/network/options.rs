@@ -26,6 +26,9 @@ const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 
+/// The mode of `macvlan` in which one interface takes the parent over.
+pub(super) const PASSTHRU: &str = "passthru";
+
 /// What Ethernet and the kernel's bridges can carry.
 const MTUS: std::ops::RangeInclusive<i64> = 68..=65_535;
 
@@ -103,6 +106,19 @@ impl Driver {
             Self::Macvlan(_) | Self::Ipvlan(_) | Self::Host | Self::Null => false,
         }
     }
+
+    /// Its ends reach nothing but each other: they have no parent of the host.
+    pub(crate) fn leads_nowhere(&self) -> bool {
+        match self {
+            Self::Macvlan(vlan) | Self::Ipvlan(vlan) => vlan.parent.is_none(),
+            Self::Bridge(_) | Self::Host | Self::Null => false,
+        }
+    }
+
+    /// Everything outside is reached by the routes of the parent: a default route needs no gateway.
+    pub(crate) fn routes_alone(&self) -> bool {
+        matches!(self, Self::Ipvlan(vlan) if vlan.mode != "l2")
+    }
 }
 
 /// Docker's answer for a driver that is neither built in nor a plugin.
@@ -171,7 +187,7 @@ fn bridge_option(bridge: &mut Bridge, key: &str, value: &str) -> ApiResult<()> {
 }
 
 fn macvlan(options: &StringMap) -> ApiResult<Vlan> {
-    let mode = one_of(options, "macvlan_mode", &["bridge", "private", "vepa", "passthru"])
+    let mode = one_of(options, "macvlan_mode", &["bridge", "private", "vepa", PASSTHRU])
         .map_err(|mode| {
             ApiError::invalid(format!(
                 "requested macvlan mode '{mode}' is not valid, 'bridge' mode is the macvlan driver default"

@@ -176,7 +176,7 @@ impl Networks {
             driver,
             ipv4,
             ipv6,
-            internal: record.internal,
+            internal: record.is_closed(),
         }))
     }
 
@@ -237,7 +237,7 @@ fn macvlan_plan(vlan: Vlan, mtu: Option<u32>) -> ApiResult<MacvlanOptions> {
         "" | "bridge" => MacvlanMode::Bridge,
         "vepa" => MacvlanMode::Vepa,
         "private" => MacvlanMode::Private,
-        "passthru" => MacvlanMode::Passthru { nopromisc: false },
+        options::PASSTHRU => MacvlanMode::Passthru { nopromisc: false },
         other => return Err(unknown("macvlan mode", other)),
     };
     Ok(MacvlanOptions {

@@ -8,6 +8,8 @@ use havre_network::ipam::PoolId;
 use havre_types::{Cidr, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::options::Driver;
+
 /// Kind of the documents in the metadata store.
 pub(crate) const KIND: &str = "network";
 /// The version of the document; a newer one is left alone and named.
@@ -150,10 +152,44 @@ impl Record {
             .filter(move |subnet| subnet.cidr.address().is_ipv6() == v6)
     }
 
+    /// The driver with its options; None of a record whose options cannot be read.
+    fn driver(&self) -> Option<Driver> {
+        Driver::read(&self.driver, &self.options, self.internal).ok()
+    }
+
+    /// Nothing leads out of it: the user said so, or its parent leads nowhere.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.internal || self.driver().is_some_and(|driver| driver.leads_nowhere())
+    }
+
+    /// Its default routes lead by the interface, to no gateway.
+    fn needs_no_gateway(&self) -> bool {
+        self.driver().is_some_and(|driver| driver.routes_alone())
+    }
+
     /// Whether a default route of this family may lead by it.
     pub(crate) fn leads_out(&self, v6: bool) -> bool {
-        let with_gateway = |subnet: &Subnet| subnet.default_gateway().is_some();
-        !self.internal && self.of_family(v6).any(with_gateway)
+        if self.is_closed() {
+            return false;
+        }
+        let any = self.needs_no_gateway();
+        self.of_family(v6)
+            .any(|subnet| any || subnet.default_gateway().is_some())
+    }
+
+    /// Where an end with this address sends what goes outside.
+    pub(crate) fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        if self.is_closed() || self.needs_no_gateway() {
+            return None;
+        }
+        let mut subnets = self.subnets.iter();
+        let own = subnets.find(|subnet| subnet.cidr.contains(address))?;
+        own.default_gateway()
+    }
+
+    /// Whether ports of its ends can be published: only the host's own bridges have them, as with Docker.
+    pub(crate) fn publishes(&self) -> bool {
+        self.driver == "bridge"
     }
 
     /// As lists and `inspect` tell it.
@@ -220,5 +256,49 @@ mod tests {
         );
         let told = record.told().ipam.config.unwrap();
         insta::assert_snapshot!(serde_json::to_string(&told).unwrap());
+    }
+
+    #[test]
+    fn a_way_out_depends_on_parent_mode_and_gateway() {
+        let record = |driver: &str, options: &[(&str, &str)], gateway: bool| {
+            let mut record = Record::bare(NetworkId::from_bytes([3; 32]), "x", driver);
+            let pairs = options.iter();
+            record.options = pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            record.subnets.push(Subnet {
+                cidr: "10.1.0.0/24".parse().unwrap(),
+                range: None,
+                gateway: gateway.then(|| "10.1.0.1".parse().unwrap()),
+                aux: BTreeMap::new(),
+            });
+            record
+        };
+        let parent = ("parent", "eth0");
+        let (l3, l3s) = (("ipvlan_mode", "l3"), ("ipvlan_mode", "l3s"));
+        for (driver, options, gateway, leads, shown) in [
+            ("bridge", vec![], true, true, true),
+            ("macvlan", vec![parent], true, true, true),
+            ("macvlan", vec![parent], false, false, false),
+            ("macvlan", vec![], true, false, false),
+            ("ipvlan", vec![parent], true, true, true),
+            ("ipvlan", vec![parent], false, false, false),
+            ("ipvlan", vec![], true, false, false),
+            ("ipvlan", vec![("parent", "")], true, false, false),
+            ("ipvlan", vec![parent, l3], false, true, false),
+            ("ipvlan", vec![parent, l3s], true, true, false),
+            ("ipvlan", vec![l3], true, false, false),
+        ] {
+            let mut record = record(driver, &options, gateway);
+            let address = "10.1.0.7".parse().unwrap();
+            let found = (
+                record.leads_out(false),
+                record.gateway_of(address).is_some(),
+            );
+            assert_eq!(found, (leads, shown), "{driver} {options:?} {gateway}");
+            assert!(!record.leads_out(true));
+            record.internal = true;
+            assert!(!record.leads_out(false) && record.gateway_of(address).is_none());
+        }
     }
 }

@@ -215,3 +215,51 @@ async fn a_configuration_is_taken_over_and_kept_while_it_is_used() {
     networks.withdraw(&from.id).unwrap();
     networks.withdraw(&cfg.id).unwrap();
 }
+
+#[tokio::test]
+async fn parents_are_shared_only_where_the_kernel_can() {
+    let (networks, _directory) = networks();
+    let on = |name: &str, driver: &str, options: &str| {
+        let json = format!(
+            r#"{{"Name":"{name}","Driver":"{driver}","Options":{{"parent":"eth0"{options}}}}}"#
+        );
+        ask(&networks, &json).map(|record| record.id.to_string())
+    };
+    let first = on("a", "ipvlan", "").unwrap();
+    assert_eq!(
+        on("b", "ipvlan", r#","ipvlan_mode":"l3""#).unwrap_err(),
+        format!(
+            "network di-{} is already using parent interface eth0",
+            &first[..12]
+        )
+    );
+    // A macvlan network beside it is made, as by Docker; its containers cannot start while the others run.
+    let second = on("b", "macvlan", "").unwrap();
+    on("c", "macvlan", "").unwrap();
+    let passthru = r#","macvlan_mode":"passthru""#;
+    assert_eq!(
+        on("d", "macvlan", passthru).unwrap_err(),
+        format!(
+            "cannot use mode passthru, macvlan network {second} is already using parent interface eth0"
+        )
+    );
+    let elsewhere =
+        r#"{"Name":"e","Driver":"macvlan","Options":{"parent":"eth1","macvlan_mode":"passthru"}}"#;
+    let third = ask(&networks, elsewhere).unwrap().id.to_string();
+    assert_eq!(
+        ask(
+            &networks,
+            r#"{"Name":"f","Driver":"macvlan","Options":{"parent":"eth1"}}"#
+        )
+        .unwrap_err(),
+        format!("macvlan network {third} is already using parent interface eth1 in mode passthru")
+    );
+    // Each without a parent has one of its own.
+    for name in ["g", "h"] {
+        ask(
+            &networks,
+            &format!(r#"{{"Name":"{name}","Driver":"ipvlan"}}"#),
+        )
+        .unwrap();
+    }
+}
