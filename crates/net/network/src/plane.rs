@@ -180,15 +180,26 @@ impl Plane {
         }
     }
 
-    /// Makes what could not be made at the start.
+    /// Makes what could not be made at the start, and plugs in what waited for it.
     fn make_up(&self, core: &mut Core, id: &str) -> Result<(), NetworkError> {
         let Some(spec) = core.waiting.get(id) else {
             return Ok(());
         };
         let base = self.base(&mut core.route, spec)?;
-        if let Some((id, spec)) = core.waiting.remove_entry(id) {
-            core.networks.insert(id, Network { spec, base });
+        let spec = spec.clone();
+        let network = Network { spec, base };
+        let ends = core.endpoints.values();
+        for end in ends.filter(|end| end.spec.network == id) {
+            let Some(cable) = &end.attached.host_interface else {
+                continue;
+            };
+            let found = core.route.link(cable).map_err(NetworkError::from);
+            let plugged = found.and_then(|link| reconcile::plug(&mut core.route, &network, &link));
+            // It may go with its container in this moment.
+            bridge::gone(plugged)?;
         }
+        core.waiting.remove(id);
+        core.networks.insert(id.to_owned(), network);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use havre_netlink::{Link, LinkChange};
+use havre_netlink::{Link, LinkChange, Route};
 
 use super::{Base, Core, Endpoint, Network, Plane};
 use crate::driver::bridge;
@@ -130,22 +130,14 @@ impl Plane {
     }
 }
 
-/// Takes over an end that is there; its cable is plugged in where it should be.
+/// Takes over an end that is there; its cable is plugged in where it should be, as soon as that is there.
 fn adopt(core: &mut Core, spec: EndpointSpec, cable: Option<&Link>) -> Result<(), NetworkError> {
-    let Some(network) = core.networks.get(&spec.network) else {
-        return Ok(());
-    };
-    if let (Base::Bridge(number), Some(options), Some(link)) =
-        (&network.base, network.spec.bridge(), cable)
-        && link.master != Some(*number)
-    {
-        let change = LinkChange {
-            up: Some(true),
-            master: Some(*number),
-            ..LinkChange::default()
-        };
-        core.route.change_link(link.index, &change)?;
-        core.route.change_port(link.index, bridge::port(options))?;
+    match (core.networks.get(&spec.network), cable) {
+        (Some(network), Some(link)) => plug(&mut core.route, network, link)?,
+        (Some(_), None) => {}
+
+        (None, _) if core.waiting.contains_key(&spec.network) => {}
+        (None, _) => return Ok(()),
     }
     let attached = Attached {
         interface: spec.interface.clone().unwrap_or_default(),
@@ -155,6 +147,23 @@ fn adopt(core: &mut Core, spec: EndpointSpec, cable: Option<&Link>) -> Result<()
     let id = spec.id.clone();
     core.endpoints.insert(id, Endpoint { spec, attached });
     Ok(())
+}
+
+/// Plugs the host's end of a cable into the bridge that it is of.
+pub(super) fn plug(route: &mut Route, network: &Network, cable: &Link) -> Result<(), NetworkError> {
+    let (Base::Bridge(number), Some(options)) = (&network.base, network.spec.bridge()) else {
+        return Ok(());
+    };
+    if cable.master == Some(*number) {
+        return Ok(());
+    }
+    let change = LinkChange {
+        up: Some(true),
+        master: Some(*number),
+        ..LinkChange::default()
+    };
+    route.change_link(cable.index, &change)?;
+    Ok(route.change_port(cable.index, bridge::port(options))?)
 }
 
 /// An error with its causes, for a report.

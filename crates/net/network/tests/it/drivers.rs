@@ -249,21 +249,47 @@ fn a_parent_may_come_after_the_engine() {
     });
 }
 
-/// A network of which nothing could be made goes with the rules that it had.
+/// A bridge that could not be made at the start is made later, with the cables that were there; and what cannot be made
+/// goes with its rules and published ports.
 #[test]
-fn a_network_that_waits_can_be_removed() {
+fn a_bridge_may_come_after_the_engine() {
     host(|| {
         let directory = tempfile::tempdir().unwrap();
-        let plane = plane(directory.path());
         let net = network("aaaaaaaaaaaa", "172.30.0.0/16");
         let bridge = plain_bridge(&net);
-        // In its place is something else.
-        ip(&["link", "add", &bridge, "type", "veth", "peer", "name", "x0"]);
-        let found = plane.reconcile(std::slice::from_ref(&net), &[]).unwrap();
-        assert_eq!(found.failed.len(), 1, "{found:?}");
+        let first = plane(directory.path());
+        first.add_network(&net).unwrap();
+        let (one, two) = (first.sandbox().unwrap(), first.sandbox().unwrap());
+        let mut spec = end(&net, "e1", "172.30.0.2/16");
+        spec.publications = vec![tcp("0.0.0.0", 8080, 80)];
+        first.attach(&one, &spec).unwrap();
+        drop(first);
+        let _server = Server::start(&one, "0.0.0.0:80");
+        let in_its_place = || {
+            ip(&["link", "delete", &bridge]);
+            ip(&["link", "add", &bridge, "type", "veth", "peer", "name", "x0"]);
+            let plane = plane(directory.path());
+            let wanted = std::slice::from_ref(&spec);
+            let found = plane.reconcile(std::slice::from_ref(&net), wanted).unwrap();
+            assert_eq!(found.failed.len(), 1, "{found:?}");
+            plane
+        };
+        let second = in_its_place();
+        unreachable("127.0.0.1:8080");
+        ip(&["link", "delete", &bridge]);
+        second
+            .attach(&two, &end(&net, "e2", "172.30.0.3/16"))
+            .unwrap();
+        ask("127.0.0.1:8080").unwrap();
+        inside(two.fd(), || ask("172.30.0.2:80").unwrap());
+        second.detach(Some(&two), "e2").unwrap();
+        drop(second);
+        let third = in_its_place();
         let rules = || output("nft", &["list", "ruleset"]);
-        assert!(rules().contains(&bridge));
-        plane.remove_network(&net.id).unwrap();
+        assert!(rules().contains(&bridge) && rules().contains("8080"));
+        third.detach(Some(&one), "e1").unwrap();
+        assert!(!rules().contains("8080"));
+        third.remove_network(&net.id).unwrap();
         assert!(!rules().contains(&bridge));
         assert!(attempt("ip", &["link", "show", &bridge]).0);
     });
