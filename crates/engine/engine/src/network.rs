@@ -25,6 +25,7 @@ mod request;
 mod shown;
 mod store;
 mod wanted;
+mod ways;
 
 use async_trait::async_trait;
 use havre_api_traits::{ApiError, ApiResult, InspectNetwork};

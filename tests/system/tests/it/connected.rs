@@ -315,7 +315,7 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
     assert_fails(
         &run("third", &["--network", "lan", "--ip", "10.71.0.1"])?,
         125,
-        "no configured subnet contains IP address 10.71.0.1",
+        "no configured subnet or ip-range contain the IP address 10.71.0.1",
     );
     assert_fails(
         &run("fourth", &["--ip", "172.17.0.9"])?,
@@ -676,5 +676,68 @@ fn what_a_container_had_is_free_when_it_is_seen_to_have_ended() -> Result<()> {
         engine.docker(&run)?;
         engine.docker(&["network", "rm", "short"])?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_network_of_higher_priority_takes_the_way_out_over() -> Result<()> {
+    let mut engine = networked_engine()?;
+    for (name, subnet) in [
+        ("mid", "10.81.0.0/24"),
+        ("low", "10.82.0.0/24"),
+        ("top", "10.83.0.0/24"),
+    ] {
+        engine.docker(&["network", "create", "--subnet", subnet, name])?;
+    }
+    serve(&engine, "web", &["--network", "mid", "-p", "8080:80"])?;
+    let way = || -> Result<String> {
+        let routes = exec(&engine, "web", "ip route")?;
+        let ways: Vec<&str> = routes
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| line.starts_with("default"))
+            .collect();
+        Ok(ways.join("; "))
+    };
+    let connect = |network: &str, priority: &str| {
+        engine.docker(&[
+            "network",
+            "connect",
+            "--gw-priority",
+            priority,
+            network,
+            "web",
+        ])
+    };
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("low", "-1")?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("top", "7")?;
+    ensure!(way()? == "default via 10.83.0.1 dev eth2", "{}", way()?);
+    // The published port follows, without a moment in which somebody else could take it, and a relayed connection too.
+    for at in ["127.0.0.1:8080", "[::1]:8080"] {
+        answers(&engine, at)?;
+    }
+    let shown = engine.docker(&["port", "web"])?;
+    ensure!(
+        shown == "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080",
+        "{shown}"
+    );
+    // Of two that are equal the first by name, as after a restart of the container.
+    engine.docker(&["network", "disconnect", "top", "web"])?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("top", "0")?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    engine.docker(&["network", "disconnect", "mid", "web"])?;
+    ensure!(way()?.contains("via 10.83.0.1"), "{}", way()?);
+    for at in ["127.0.0.1:8080", "[::1]:8080"] {
+        answers(&engine, at)?;
+    }
+    engine.kill9()?;
+    engine.restart()?;
+    answers(&engine, "127.0.0.1:8080")?;
+    engine.docker(&["rm", "-f", "web"])?;
+    // The port is free again.
+    engine.docker(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
     Ok(())
 }

@@ -197,10 +197,10 @@ impl Family {
             aux.insert(name.to_owned(), gateway);
         }
         Ok(Subnet {
-            cidr: pool.subnet,
             range: pool.range,
             gateway: Some(bridge),
             aux,
+            ..Subnet::of(pool.subnet)
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Names on networks: what the companion process answers for every container. It outlives the engine, and the engine
 //! outlives it: whoever comes back tells or is told everything again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -105,6 +106,7 @@ impl Names {
             return Ok(());
         }
         let companion = self.companion(shared).await?;
+        let known = self.wanted().relays.clone();
         self.adopt(id, live, zone.clone());
         for end in live.ends.iter().filter(|end| !end.names.is_empty()) {
             let network = end.network.as_str();
@@ -117,21 +119,29 @@ impl Names {
             let served = companion.serve(id, &zone, udp, tcp).await;
             served.map_err(|error| refused(&error))?;
         }
-        for relay in relays {
+        // Connections through those that are there already go on.
+        for relay in relays
+            .into_iter()
+            .filter(|one| !known.contains_key(&one.id))
+        {
             start_relay(&companion, live, &relay).await?;
         }
         Ok(())
     }
 
-    /// A container that runs is on one network more or less.
+    /// A container that runs is on one network more or less, or has another name.
     pub(crate) async fn change(
         &self,
         shared: &Arc<Shared>,
         id: &str,
-        live: &Live,
+        (before, live): (&Live, &Live),
         zone: Zone,
         sockets: Option<(OwnedFd, OwnedFd)>,
     ) -> ApiResult<()> {
+        let kept: BTreeSet<String> = self.relays(live).into_iter().map(|one| one.id).collect();
+        let moved = self.relays(before).into_iter();
+        let moved = moved.map(|one| one.id).filter(|id| !kept.contains(id));
+        self.stop_relays(moved.collect()).await;
         if sockets.is_none() && self.wanted().containers.contains_key(id) {
             let companion = self.companion(shared).await?;
             let told = companion.update(id, &zone).await;
@@ -161,11 +171,10 @@ impl Names {
         if end.names.is_empty() && relays.is_empty() {
             return;
         }
+        self.stop_relays(relays.into_iter().map(|one| one.id).collect())
+            .await;
         {
             let mut wanted = self.wanted();
-            for relay in &relays {
-                wanted.relays.remove(&relay.id);
-            }
             let known = wanted.networks.get_mut(network);
             let empty = known.is_some_and(|known| {
                 known.endpoints.remove(end.id.as_str());
@@ -178,11 +187,20 @@ impl Names {
         let Some(companion) = self.companion.lock().await.clone() else {
             return;
         };
-        for relay in &relays {
-            quiet(companion.stop_relay(&relay.id).await);
-        }
         if !end.names.is_empty() {
             quiet(companion.leave(network, end.id.as_str()).await);
+        }
+    }
+
+    async fn stop_relays(&self, ids: Vec<String>) {
+        for id in &ids {
+            self.wanted().relays.remove(id);
+        }
+        let companion = self.companion.lock().await.clone();
+        for id in ids {
+            if let Some(companion) = &companion {
+                quiet(companion.stop_relay(&id).await);
+            }
         }
     }
 

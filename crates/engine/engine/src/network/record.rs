@@ -53,12 +53,35 @@ pub(crate) struct Subnet {
     pub range: Option<Cidr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// The user named the subnet; only then an end's address can be asked for.
+    #[serde(default = "yes")]
+    pub asked: bool,
+    /// The user named the gateway. One that was chosen in a subnet of the user's is not shown, as with Docker.
+    #[serde(default = "yes")]
+    pub gateway_asked: bool,
     /// Addresses of others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux: BTreeMap<String, IpAddr>,
 }
 
+/// Of records that do not say it.
+fn yes() -> bool {
+    true
+}
+
 impl Subnet {
+    /// A subnet that somebody asked for, and nothing else.
+    pub(crate) fn of(cidr: Cidr) -> Self {
+        Self {
+            cidr,
+            range: None,
+            gateway: None,
+            asked: true,
+            gateway_asked: true,
+            aux: BTreeMap::new(),
+        }
+    }
+
     /// Its claim to addresses.
     pub(crate) fn pool(&self) -> PoolId {
         PoolId {
@@ -83,6 +106,7 @@ impl Subnet {
             gateway: self
                 .gateway
                 .as_ref()
+                .filter(|_| self.gateway_asked || !self.asked)
                 .map(|gateway| text(gateway))
                 .unwrap_or_default(),
             aux_addresses: (!self.aux.is_empty()).then(|| aux.collect()),
@@ -234,17 +258,14 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let mut record = Record::bare(NetworkId::from_bytes([3; 32]), "web", "bridge");
         record.subnets.push(Subnet {
-            cidr: "10.1.0.0/24".parse().unwrap(),
             range: "10.1.0.0/25".parse().ok(),
             gateway: "10.1.0.1".parse().ok(),
             aux: [("router".to_owned(), "10.1.0.9".parse().unwrap())].into(),
+            ..Subnet::of("10.1.0.0/24".parse().unwrap())
         });
-        record.subnets.push(Subnet {
-            cidr: "fd00::/64".parse().unwrap(),
-            range: None,
-            gateway: None,
-            aux: BTreeMap::new(),
-        });
+        record
+            .subnets
+            .push(Subnet::of("fd00::/64".parse().unwrap()));
         let body = record.to_json().unwrap();
         assert_eq!(Record::from_json(&body).unwrap(), record);
         let newer = String::from_utf8(body)
@@ -267,10 +288,8 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect();
             record.subnets.push(Subnet {
-                cidr: "10.1.0.0/24".parse().unwrap(),
-                range: None,
                 gateway: gateway.then(|| "10.1.0.1".parse().unwrap()),
-                aux: BTreeMap::new(),
+                ..Subnet::of("10.1.0.0/24".parse().unwrap())
             });
             record
         };
