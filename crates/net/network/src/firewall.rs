@@ -1,4 +1,5 @@
-//! The engine's table of nftables: what holds now, kept in the kernel.
+//! The engine's table of nftables: what holds now, kept in the kernel. A second one of the same name, for frames on
+//! bridges, is there while a network asks for anti-spoofing.
 //!
 //! What is wanted is a [`Model`]; the kernel has what follows from it. A change is a transaction of elements. When the
 //! table is not there any more (`nft flush ruleset`), the whole of it is built again in one transaction.
@@ -8,6 +9,7 @@ mod model;
 #[cfg(test)]
 mod policy_test;
 mod rules;
+mod sources;
 mod table;
 mod watcher;
 
@@ -74,6 +76,8 @@ struct Inner {
     guard: Guard,
     /// The host's rules of which the table has a copy.
     sources: Vec<Source>,
+    /// The kernel may have the table for frames.
+    frames: bool,
     health: Health,
 }
 
@@ -102,6 +106,7 @@ impl Firewall {
                 }
             }
         }
+        let frames = nft.tables(Family::Bridge)?.contains(&name);
         Ok(Self {
             name,
             inner: Mutex::new(Inner {
@@ -109,6 +114,7 @@ impl Firewall {
                 model,
                 guard,
                 sources: Vec::new(),
+                frames,
                 health: Health::default(),
             }),
         })
@@ -120,6 +126,10 @@ impl Firewall {
 
     fn batch(&self) -> Batch {
         Batch::new(Family::Inet, &self.name)
+    }
+
+    fn frames(&self) -> Batch {
+        Batch::new(Family::Bridge, &self.name)
     }
 
     /// The number by which events name the engine's socket.
@@ -161,7 +171,19 @@ impl Firewall {
         batch.add_table();
         inner.model.table().write(&mut batch);
         host.write(&mut batch);
+        let checks = inner.model.checks_sources();
+        // A kernel may lack nftables for bridges: where nobody wants it, nobody asks for it.
+        if inner.frames || checks {
+            let mut frames = self.frames();
+            frames.remove_table();
+            if checks {
+                frames.add_table();
+                inner.model.sources().write(&mut frames);
+            }
+            batch.append(frames);
+        }
         inner.nft.commit(batch)?;
+        inner.frames = checks;
         inner.health.left_out = host.left_out;
         Ok(())
     }
@@ -189,15 +211,23 @@ impl Firewall {
     }
 
     /// Replaces everything.
-    pub(crate) fn replace(
+    pub(crate) fn replace<'a>(
         &self,
         networks: &[NetworkSpec],
         endpoints: &[EndpointSpec],
+        cable: impl Fn(&EndpointSpec) -> Option<&'a str>,
     ) -> Result<(), NetworkError> {
         let mut inner = self.lock();
         let networks = networks.iter().map(|one| (one.id.clone(), one.clone()));
-        let endpoints = endpoints.iter().map(|one| (one.id.clone(), one.clone()));
         inner.model.networks = networks.collect();
+        let model = &inner.model;
+        let checked = endpoints.iter().filter_map(|end| {
+            let items = model.of_cable(cable(end)?, end)?;
+            Some((end.id.clone(), items))
+        });
+        let cables = checked.collect();
+        inner.model.cables = cables;
+        let endpoints = endpoints.iter().map(|one| (one.id.clone(), one.clone()));
         inner.model.endpoints = endpoints.collect();
         self.rebuild(&mut inner)
     }
@@ -221,14 +251,22 @@ impl Firewall {
         }
     }
 
-    fn added(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
-        let mut batch = self.batch();
+    fn added(
+        &self,
+        inner: &mut Inner,
+        mut batch: Batch,
+        items: &Items,
+    ) -> Result<(), NetworkError> {
         table::add(&mut batch, items);
         self.commit(inner, batch)
     }
 
-    fn removed(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
-        let mut batch = self.batch();
+    fn removed(
+        &self,
+        inner: &mut Inner,
+        mut batch: Batch,
+        items: &Items,
+    ) -> Result<(), NetworkError> {
         table::remove(&mut batch, items);
         self.commit(inner, batch)
     }
@@ -241,7 +279,11 @@ impl Firewall {
             .model
             .networks
             .insert(network.id.clone(), network.clone());
-        let done = self.added(&mut inner, &items);
+        let done = if inner.model.checks_sources() == inner.frames {
+            self.added(&mut inner, self.batch(), &items)
+        } else {
+            self.rebuild(&mut inner)
+        };
         if done.is_err() {
             inner.model.networks.remove(&network.id);
         }
@@ -254,8 +296,35 @@ impl Firewall {
         let Some(network) = inner.model.networks.remove(id) else {
             return Ok(());
         };
+        if inner.model.checks_sources() != inner.frames {
+            return self.rebuild(&mut inner);
+        }
         let items = inner.model.of_network(&network);
-        self.removed(&mut inner, &items)
+        self.removed(&mut inner, self.batch(), &items)
+    }
+
+    /// Lets an end send from its own addresses alone, where its network asks for that; to be called before its cable is
+    /// on the bridge.
+    pub(crate) fn add_cable(&self, cable: &str, end: &EndpointSpec) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let Some(items) = inner.model.of_cable(cable, end) else {
+            return Ok(());
+        };
+        inner.model.cables.insert(end.id.clone(), items.clone());
+        let done = self.added(&mut inner, self.frames(), &items);
+        if done.is_err() {
+            inner.model.cables.remove(&end.id);
+        }
+        done
+    }
+
+    /// Forgets the cable of an end; to be called when it is gone.
+    pub(crate) fn remove_cable(&self, end: &str) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        match inner.model.cables.remove(end) {
+            Some(items) => self.removed(&mut inner, self.frames(), &items),
+            None => Ok(()),
+        }
     }
 
     /// Lets an end's published ports lead to it.
@@ -263,7 +332,7 @@ impl Firewall {
         let mut inner = self.lock();
         let items = inner.model.of_publications(end, &end.publications);
         inner.model.endpoints.insert(end.id.clone(), end.clone());
-        let done = self.added(&mut inner, &items);
+        let done = self.added(&mut inner, self.batch(), &items);
         if done.is_err() {
             inner.model.endpoints.remove(&end.id);
         }
@@ -277,7 +346,7 @@ impl Firewall {
             return Ok(());
         };
         let items = inner.model.of_publications(&end, &end.publications);
-        self.removed(&mut inner, &items)
+        self.removed(&mut inner, self.batch(), &items)
     }
 
     /// Changes which ports of an end are published, in one transaction.
@@ -337,17 +406,25 @@ impl Firewall {
         self.lock().model.settings
     }
 
-    /// Removes the table; as long as it guards a family that is forwarded, that part of it stays.
+    /// Removes the tables; as long as one guards a family that is forwarded, that part of it stays.
     pub(crate) fn remove(&self, settings: Settings) -> Result<(), NetworkError> {
         let mut inner = self.lock();
         inner.model.networks.clear();
         inner.model.endpoints.clear();
+        inner.model.cables.clear();
         inner.model.settings = settings;
         if settings.guards(false) || settings.guards(true) {
             return self.rebuild(&mut inner);
         }
         let mut batch = self.batch();
         batch.remove_table();
-        Ok(inner.nft.commit(batch)?)
+        if inner.frames {
+            let mut frames = self.frames();
+            frames.remove_table();
+            batch.append(frames);
+        }
+        inner.nft.commit(batch)?;
+        inner.frames = false;
+        Ok(())
     }
 }
