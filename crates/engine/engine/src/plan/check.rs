@@ -31,6 +31,7 @@ pub(crate) fn check(
     };
     let extra = host.extra_hosts.as_deref().unwrap_or_default();
     files::hosts(None, extra, &networks)?;
+    name_servers(host)?;
     if !config.stop_signal.is_empty() {
         signal::parse(&config.stop_signal)?;
     }
@@ -77,6 +78,31 @@ pub(crate) fn check(
         ));
     }
     Ok(warnings)
+}
+
+/// What becomes the container's `resolv.conf`; nothing in it may add a line (SECURITY N18).
+fn name_servers(host: &HostConfig) -> Result<(), ApiError> {
+    fn given(list: Option<&Vec<String>>) -> impl Iterator<Item = &str> {
+        let all = list.into_iter().flatten().map(String::as_str);
+        all.filter(|text| !text.is_empty())
+    }
+    let refuse = |error: havre_dns::grammar::GrammarError| ApiError::invalid(error.to_string());
+    for server in given(host.dns.as_ref()) {
+        // An address of a link has its interface behind it.
+        let (address, zone) = server.split_once('%').unwrap_or((server, "lo"));
+        let known = address.parse::<std::net::IpAddr>().is_ok();
+        if !known || !havre_network::names::is_interface(zone) {
+            return Err(ApiError::invalid(format!(
+                "invalid DNS server {server:?}: it is not an IP address"
+            )));
+        }
+    }
+    given(host.dns_search.as_ref())
+        .try_for_each(havre_dns::grammar::search_domain)
+        .map_err(refuse)?;
+    given(host.dns_options.as_ref())
+        .try_for_each(havre_dns::grammar::option)
+        .map_err(refuse)
 }
 
 /// Settings that exclude each other or mean nothing on Linux.
