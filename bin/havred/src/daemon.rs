@@ -44,7 +44,6 @@ pub(crate) async fn run(settings: Settings, level: Level) -> anyhow::Result<()> 
         bail!("havred needs to be started with root privileges");
     }
     let shim = find_shim(settings.shim.clone())?;
-    refuse_unavailable(&settings.network)?;
     umask(Mode::from_raw_mode(0o022));
     let claim = Claim::take(&settings.data_root, &settings.exec_root, &settings.pidfile)?;
     raise_file_limit();
@@ -95,19 +94,6 @@ fn survive_shortage() {
         && let Err(failure) = set_oom_score_adj(OOM_SCORE)
     {
         warn!(%failure, "the engine is not spared when memory runs out");
-    }
-}
-
-/// What the administrator must not believe to be in force.
-fn refuse_unavailable(network: &havre_engine::NetworkDefaults) -> anyhow::Result<()> {
-    let settings = [
-        (!network.iptables, "iptables=false"),
-        (!network.ip6tables, "ip6tables=false"),
-        (network.ip_forward_no_drop, "ip-forward-no-drop"),
-    ];
-    match settings.into_iter().find(|(given, _)| *given) {
-        Some((_, name)) => bail!("the setting {name} is not available in Havre yet"),
-        None => Ok(()),
     }
 }
 

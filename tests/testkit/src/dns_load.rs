@@ -2,8 +2,10 @@
 //! network namespace (`nsenter --net`), against 127.0.0.11:53 of any engine.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use havre_sys::datagrams::Datagrams;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 /// A query without an answer for so long is lost.
@@ -36,56 +38,91 @@ pub struct Figures {
 }
 
 impl Load<'_> {
-    /// Asks, and fails when an answer is not one with an address.
+    /// Asks, and fails when an answer is not one with an address. What is there at once is taken and followed by new queries at
+    /// once, so that the load costs less than the server that it is for.
     pub fn run(&self) -> Result<Figures> {
         ensure!(self.window > 0, "the window is empty");
         let socket = UdpSocket::bind("0.0.0.0:0").context("failed to open a socket")?;
         socket.connect(self.server)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        let mut query = query(self.name)?;
-        let mut sent = vec![Instant::now(); usize::from(self.window)];
-        let mut delays = Vec::with_capacity(1 << 20);
+        let mut asking = Asking {
+            query: query(self.name)?,
+            sent: vec![Instant::now(); usize::from(self.window)],
+            delays: Vec::with_capacity(1 << 20),
+        };
         let mut lost = 0;
+        let mut batch = Datagrams::default();
         let begin = Instant::now();
-        for id in 0..self.window {
-            send(&socket, &mut query, id, &mut sent)?;
-        }
-        let mut answer = [0; 4096];
+        asking.begin(&socket)?;
         while begin.elapsed() < self.time {
-            let count = match socket.recv(&mut answer) {
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            if let Err(error) = batch.receive(socket.as_fd()) {
+                ensure!(
+                    error.kind() == ErrorKind::WouldBlock,
+                    "the server does not answer: {error}"
+                );
+                if let Err(error) = socket.peek(&mut [0]) {
+                    ensure!(
+                        error.kind() == ErrorKind::WouldBlock,
+                        "the server does not answer: {error}"
+                    );
                     // All that were under way are gone.
                     lost += u64::from(self.window);
-                    for id in 0..self.window {
-                        send(&socket, &mut query, id, &mut sent)?;
-                    }
-                    continue;
+                    asking.begin(&socket)?;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("the server does not answer"),
-            };
-            let id = check(answer.get(..count).unwrap_or_default())?;
-            let Some(start) = sent.get(usize::from(id)) else {
                 continue;
-            };
-            delays.push(start.elapsed());
-            send(&socket, &mut query, id, &mut sent)?;
+            }
+            let mut checked = Ok(());
+            batch.answer_each(|answer, _server, next| {
+                if let Err(error) = asking.again(answer, next) {
+                    checked = Err(error);
+                }
+            });
+            checked?;
+            batch
+                .send(socket.as_fd())
+                .context("failed to send queries")?;
         }
         let took = begin.elapsed();
-        figures(delays, took, lost)
+        figures(asking.delays, took, lost)
     }
 }
 
-fn send(socket: &UdpSocket, query: &mut [u8], id: u16, sent: &mut [Instant]) -> Result<()> {
+struct Asking {
+    query: Vec<u8>,
+    sent: Vec<Instant>,
+    delays: Vec<Duration>,
+}
+
+impl Asking {
+    /// Sends as many queries as may be under way.
+    fn begin(&mut self, socket: &UdpSocket) -> Result<()> {
+        for (id, sent) in (0_u16..).zip(&mut self.sent) {
+            *sent = Instant::now();
+            socket
+                .send(&with_id(&self.query, id))
+                .context("failed to send a query")?;
+        }
+        Ok(())
+    }
+
+    /// Notes an answer, and asks the same once more.
+    fn again(&mut self, answer: &[u8], next: &mut Vec<u8>) -> Result<()> {
+        let id = check(answer)?;
+        let sent = self.sent.get_mut(usize::from(id));
+        let sent = sent.context("an answer to something else")?;
+        self.delays.push(sent.elapsed());
+        *sent = Instant::now();
+        next.extend_from_slice(&with_id(&self.query, id));
+        Ok(())
+    }
+}
+
+fn with_id(query: &[u8], id: u16) -> Vec<u8> {
+    let mut query = query.to_vec();
     if let Some(place) = query.get_mut(..2) {
         place.copy_from_slice(&id.to_be_bytes());
     }
-    if let Some(time) = sent.get_mut(usize::from(id)) {
-        *time = Instant::now();
-    }
-    socket.send(query).context("failed to send a query")?;
-    Ok(())
+    query
 }
 
 fn check(answer: &[u8]) -> Result<u16> {

@@ -66,6 +66,10 @@ pub struct ContainerCreateRequest {
     pub host_config: Option<HostConfig>,
     #[serde(rename = "NetworkingConfig", skip_serializing_if = "Option::is_none")]
     pub networking_config: Option<NetworkingConfig>,
+    /// The hardware address on the network of the network mode, as clients before 1.44 say it. Newer ones say it of each
+    /// network.
+    #[serde(rename = "MacAddress", skip_serializing_if = "String::is_empty")]
+    pub mac_address: String,
 }
 
 /// Reads by Go's rules whatever the deserializer: a flattened struct would otherwise see its keys unchanged.
@@ -76,6 +80,7 @@ impl<'de> Deserialize<'de> for ContainerCreateRequest {
         struct Rest {
             host_config: Option<HostConfig>,
             networking_config: Option<NetworkingConfig>,
+            mac_address: String,
         }
         let value = Value::deserialize(deserializer)?;
         let config = gojson::from_value(value.clone()).map_err(de::Error::custom)?;
@@ -84,6 +89,7 @@ impl<'de> Deserialize<'de> for ContainerCreateRequest {
             config,
             host_config: rest.host_config,
             networking_config: rest.networking_config,
+            mac_address: rest.mac_address,
         })
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn plan(matches: &Matches, environment: &Environment) -> Result<Creat
             config,
             host_config: Some(host),
             networking_config: Some(networking_config),
+            mac_address: String::new(),
         },
         pull,
         quiet: matches.on("quiet"),

@@ -160,8 +160,8 @@ async fn answer(
     };
     let version = version::check(asked)?;
     let Some(action) = found.route.action else {
-        if let Some(text) = found.route.absent {
-            return Err(ApiError::not_found(text.replace("{}", &found.name)));
+        if let Some((kind, text)) = found.route.absent {
+            return Err(ApiError::new(kind, text.replace("{}", &found.name)));
         }
         return Err(ApiError::not_implemented(format!(
             "{} {} is not implemented in Havre yet",

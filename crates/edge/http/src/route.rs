@@ -2,6 +2,7 @@
 //! coverage document is generated from it, and requests are matched against it in order.
 
 use havre_api_traits::ApiError;
+use havre_types::ErrorKind;
 use hyper::Method;
 
 use crate::query::unescape;
@@ -16,13 +17,13 @@ pub struct Route {
     /// The path as the API's description writes it, with `{id}` and `{name}`.
     pub path: &'static str,
     pub(crate) action: Option<Action>,
-    /// What is missing can also not exist: the text of the 404, with `{}` for the name. Clients that look a
-    /// name up among all kinds of objects would otherwise stop at the first kind that is missing.
-    pub(crate) absent: Option<&'static str>,
+    /// What is missing can also not exist: Docker's answer to that, with `{}` for the name. Clients that look a
+    /// name up among all kinds of objects, or leave a swarm before anything else, would otherwise stop there.
+    pub(crate) absent: Option<(ErrorKind, &'static str)>,
 }
 
 impl Route {
-    /// Whether Havre answers it; otherwise the answer is 501, or 404 where one object is asked for.
+    /// Whether Havre answers it; otherwise the answer is 501, or that the object does not exist.
     #[must_use]
     pub fn implemented(&self) -> bool {
         self.action.is_some()

@@ -19,6 +19,7 @@ mod registry;
 mod status;
 
 pub(crate) use actor::{Beginning, Command, SHIM_DEADLINE, spawn as spawn_actor};
+pub(crate) use join::donor;
 pub(crate) use launch::{accounts, exit_code_of, root_mounts};
 pub(crate) use list::list as list_containers;
 pub(crate) use operations::send;

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::container::{Places, Registry};
 use crate::events::Bus;
-use crate::network::{self, Names, NetworkDefaults, Networks};
+use crate::network::{self, Names, NetworkDefaults, Networks, Relaying};
 use crate::plan::log::LogDefaults;
 use crate::plan::{Filters, HostFacts, InitFacts};
 use crate::runtimes::Runtimes;
@@ -249,7 +249,10 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
     let names = Names::new(
         config.net_companion.clone(),
         config.exec_root.clone(),
-        config.network.userland_proxy,
+        Relaying {
+            on: config.network.userland_proxy,
+            ipv4: !config.network.iptables,
+        },
     );
     let init = InitFacts {
         by_default: config.init,
@@ -281,6 +284,9 @@ fn open_shared(config: Config) -> Result<(Arc<Shared>, Batch), OpenError> {
 fn plane_options(config: &Config) -> PlaneOptions {
     let mut options = PlaneOptions::new(&config.instance, config.exec_root.join("network"));
     options.ip_forward = config.network.ip_forward;
+    options.guard_forwarding = !config.network.ip_forward_no_drop;
+    options.rules_ipv4 = config.network.iptables;
+    options.rules_ipv6 = config.network.ip6tables;
     options.allow_direct_routing = config.network.allow_direct_routing;
     options
 }

@@ -22,7 +22,7 @@ const OWN_DEV: [&str; 6] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"]
 /// worth a look: a host is on `fe80::/64` everywhere.
 /// <https://github.com/moby/moby/blob/master/daemon/libnetwork/netutils/utils_linux.go> (`InferReservedNetworks`)
 pub(crate) fn networks_in_use(v6: bool) -> Vec<Cidr> {
-    let mut found: Vec<Cidr> = name_servers(&network_files().0)
+    let mut found: Vec<Cidr> = name_servers(&resolv_conf())
         .filter(|server| server.is_ipv6() == v6)
         .map(Cidr::host)
         .collect();
@@ -320,10 +320,14 @@ pub(crate) fn check_propagation(source: &Path, propagation: &str) -> ApiResult<(
     )))
 }
 
-/// The host's `resolv.conf` and `hosts`; missing ones are empty.
-pub(crate) fn network_files() -> (String, String) {
-    let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
-    (read("/etc/resolv.conf"), read("/etc/hosts"))
+/// The host's `/etc/resolv.conf`; a missing one is empty.
+pub(crate) fn resolv_conf() -> String {
+    fs_err::read_to_string(havre_dns::resolvconf::HOST_FILE).unwrap_or_default()
+}
+
+/// The host's `/etc/hosts`; a missing one is empty.
+pub(crate) fn hosts() -> String {
+    fs_err::read_to_string("/etc/hosts").unwrap_or_default()
 }
 
 /// A directory that only root may enter; one that exists is made so.

@@ -7,6 +7,8 @@ mod attach;
 mod create;
 mod default_bridge;
 mod defaults;
+mod departures;
+mod etc;
 mod explained;
 mod files;
 mod join;
@@ -23,6 +25,7 @@ mod request;
 mod shown;
 mod store;
 mod wanted;
+mod ways;
 
 use async_trait::async_trait;
 use havre_api_traits::{ApiError, ApiResult, InspectNetwork};
@@ -33,10 +36,12 @@ use havre_engine_types::{
 
 pub(crate) use self::attach::{announce, connect_live, disconnect_live, limit, quit, rename};
 pub use self::defaults::{DefaultBridge, NetworkDefaults};
-pub(crate) use self::files::{Texts, texts};
+pub(crate) use self::departures::Leaving;
+pub(crate) use self::etc::write_all as write_files;
+pub(crate) use self::files::{Texts, texts, zone};
 pub(crate) use self::join::{Joined, adopt, join, part};
 pub(crate) use self::live::{End, Live};
-pub(crate) use self::names::Names;
+pub(crate) use self::names::{Names, Relaying};
 pub(crate) use self::record::Record;
 pub(crate) use self::shown::{endpoints, ports as shown_ports, settings as shown};
 pub(crate) use self::store::{Networks, open};

@@ -30,8 +30,7 @@ use oci_spec::runtime::{LinuxBuilder, PosixRlimitType, Process, RootBuilder, Spe
 
 pub(crate) use check::check;
 pub(crate) use devices::{DeviceKind, Devices, HostDevice, Numbers, check_permissions};
-pub(crate) use files::Dns;
-pub(crate) use files::{HostsFile, hosts as hosts_file};
+pub(crate) use files::{HostsFile, dns};
 pub(crate) use merge::merge;
 pub(crate) use mounts::Kind as MountKind;
 pub(crate) use namespaces::{Joined, Mode, Modes};
@@ -94,7 +93,7 @@ pub(crate) struct Inputs<'a> {
     pub devices: &'a Devices,
     /// Namespaces of other containers, by the request's modes.
     pub modes: &'a Modes,
-    /// Where `hosts`, `hostname` and `resolv.conf` are.
+    /// Where `hosts`, `hostname` and `resolv.conf` are: the container's own, or those of the container whose network it joins.
     pub data: &'a Path,
 }
 
@@ -123,34 +122,24 @@ pub(crate) fn engine_files(data: &Path) -> [(PathBuf, &'static str); 3] {
     ]
 }
 
-/// Texts of the engine's files, by their names in the container's directory.
+/// Texts of the engine's files, by their names in the container's directory. `host_hosts` is the host's own `/etc/hosts`,
+/// which a container on the host's network has as long as it adds nothing to it.
+/// <https://github.com/moby/moby/blob/master/daemon/libnetwork/sandbox_dns_unix.go> (`buildHostsFile`)
 pub(crate) fn engine_texts(
     inputs: Inputs<'_>,
-    (host_resolv, host_hosts): (&str, &str),
+    host_hosts: Option<String>,
     networks: &crate::network::Texts,
 ) -> Result<[(&'static str, String); 3], ApiError> {
-    let empty: &[String] = &[];
-    let list = |given: &'_ Option<Vec<String>>| given.clone().unwrap_or_default();
-    let (servers, search, options) = (
-        list(&inputs.host.dns),
-        list(&inputs.host.dns_search),
-        list(&inputs.host.dns_options),
-    );
-    let dns = Dns {
-        servers: &servers,
-        search: &search,
-        options: &options,
-    };
-    let on_host = (inputs.modes.network == Mode::Host).then_some(host_hosts);
-    let extra = inputs.host.extra_hosts.as_deref().unwrap_or(empty);
+    let extra = inputs.host.extra_hosts.as_deref().unwrap_or_default();
     let name = hostname(inputs.config, inputs.modes, inputs.facts, inputs.id);
-    // Checks what was asked for in every case.
-    let plain = files::resolv_conf(host_resolv, dns)?;
-    let resolv_conf = networks.resolv_conf.clone().unwrap_or(plain);
+    let hosts = match host_hosts.filter(|_| extra.is_empty()) {
+        Some(text) => text,
+        None => files::hosts(extra, &networks.hosts)?,
+    };
     Ok([
-        ("resolv.conf", resolv_conf),
+        ("resolv.conf", networks.resolv_conf.clone()),
         ("hostname", files::hostname(&name)),
-        ("hosts", files::hosts(on_host, extra, &networks.hosts)?),
+        ("hosts", hosts),
     ])
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use havre_cgroup::{Cgroup, Host};
+use havre_dns::Zone;
 use havre_network::EndpointSpec;
 use havre_shim_proto::task::TaskStatus;
 use havre_types::{ContainerId, Timestamp};
@@ -107,7 +108,10 @@ fn adopt_networks(shared: &Arc<Shared>, record: &Record) -> Option<Arc<Live>> {
     let fixed = &record.fixed;
     let mut live = Live::read(&shared.places.bundle(&fixed.id))?;
     network::adopt(shared, fixed, &mut live);
-    let zone = network::texts(shared, fixed, Some(&live)).zone;
+    let zone = network::zone(shared, fixed, &live).unwrap_or_else(|error| {
+        tracing::error!(container = %fixed.id, error = %error.message, "its name servers are not known");
+        Zone::default()
+    });
     shared.names.adopt(fixed.id.as_str(), &live, zone);
     Some(Arc::new(live))
 }

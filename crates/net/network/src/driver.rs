@@ -6,9 +6,25 @@ pub(crate) mod parent;
 
 use std::net::IpAddr;
 
+use havre_netlink::{Route, Shaper};
 use havre_types::{Digest, MacAddress};
+use rustix::io::Errno;
 
+use crate::error::NetworkError;
 use crate::spec::EndpointSpec;
+
+/// Cables, in an error.
+pub(crate) const VETH: &str = "veth interfaces";
+
+/// Bounds how fast an interface sends, in bytes a second.
+pub(crate) fn bound(route: &mut Route, index: u32, rate: u64) -> Result<(), NetworkError> {
+    let made = route.shape(index, Shaper::for_rate(rate));
+    made.map_err(|error| match error.errno() {
+        // The interface is there: it is the queue that is not.
+        Some(Errno::NOENT) => NetworkError::Unsupported("sch_tbf"),
+        _ => error.into(),
+    })
+}
 
 /// The hardware address of an end that was given none: as Docker made it of the IPv4 address for ten years. One address
 /// always has the same, so that no neighbour remembers a wrong one.

@@ -4,6 +4,7 @@ use std::io;
 
 use havre_netlink::NetlinkError;
 use havre_types::{Classify, ErrorKind};
+use rustix::io::Errno;
 
 use crate::ports::PortError;
 
@@ -48,8 +49,14 @@ pub enum NetworkError {
     /// A parent cannot be what it was asked to be.
     #[error("{0}")]
     Parent(String),
+    /// The kernel makes no such interface on a parent that is used otherwise.
+    #[error("failed to create the {0} port: device or resource busy")]
+    ParentBusy(&'static str),
+    /// What the driver of the network cannot do.
+    #[error("{0}")]
+    Impossible(&'static str),
     /// This kernel lacks something.
-    #[error("this kernel has no {0}")]
+    #[error("this kernel has no {0}, nor a module that it can load for it")]
     Unsupported(&'static str),
     /// A kernel parameter that is not one of an interface.
     #[error("invalid sysctl for an endpoint: {0}")]
@@ -64,6 +71,14 @@ impl NetworkError {
     pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::System { action, source }
+    }
+
+    /// What a kernel without it says of an interface or a protocol, for `map_err`.
+    pub(crate) fn without(what: &'static str) -> impl FnOnce(NetlinkError) -> Self {
+        move |error| match error.errno() {
+            Some(Errno::OPNOTSUPP | Errno::PROTONOSUPPORT) => Self::Unsupported(what),
+            _ => Self::Kernel(error),
+        }
     }
 
     /// Whether the thing was not there.
@@ -81,10 +96,12 @@ impl Classify for NetworkError {
         match self {
             Self::Kernel(_) | Self::System { .. } => ErrorKind::Internal,
             Self::UnknownNetwork(_) | Self::UnknownEndpoint(_) => ErrorKind::NotFound,
-            Self::Attached(_) | Self::OtherKind { .. } => ErrorKind::Conflict,
-            Self::InterfaceName(_) | Self::NoParent(_) | Self::Parent(_) | Self::Sysctl(_) => {
-                ErrorKind::InvalidParameter
-            }
+            Self::Attached(_) | Self::OtherKind { .. } | Self::ParentBusy(_) => ErrorKind::Conflict,
+            Self::InterfaceName(_)
+            | Self::NoParent(_)
+            | Self::Parent(_)
+            | Self::Impossible(_)
+            | Self::Sysctl(_) => ErrorKind::InvalidParameter,
             Self::Unsupported(_) => ErrorKind::NotImplemented,
             Self::Port(error) => error.kind(),
         }

@@ -21,6 +21,16 @@ pub enum Audience {
     Directly,
 }
 
+impl Audience {
+    const ALL: [Self; 5] = [
+        Self::OtherHosts,
+        Self::ThisHost,
+        Self::SameNetwork,
+        Self::OtherNetworks,
+        Self::Directly,
+    ];
+}
+
 /// Whether somebody reaches a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
@@ -81,6 +91,21 @@ impl Others {
     }
 }
 
+impl Others {
+    /// The chains of others that drop whatever is forwarded and that they do not know, containers' packets among it.
+    pub(crate) fn closed(&self) -> Vec<String> {
+        let closed = self.chains.iter().filter(|(_, chain)| {
+            chain
+                .base
+                .as_ref()
+                .is_some_and(|base| base.hook == Some(Hook::Forward) && base.policy == Policy::Drop)
+        });
+        let named =
+            closed.map(|(family, chain)| format!("{family} {} {}", chain.table, chain.name));
+        named.collect()
+    }
+}
+
 /// Explains all published ports of an end.
 pub(crate) fn explain(
     model: &Model,
@@ -101,6 +126,15 @@ pub(crate) fn explain(
     Ok(explained.collect())
 }
 
+/// Of a family for which the engine makes no rules.
+fn left(audience: Audience) -> Reach {
+    Reach {
+        audience,
+        reaches: true,
+        rule: "left to the administrator".to_owned(),
+    }
+}
+
 fn reach(
     model: &Model,
     others: &Others,
@@ -110,6 +144,9 @@ fn reach(
     const CLOSED: &str = "forward: not published, or another network";
     let ipv6 = publication.host.is_ipv6();
     let icc = network.bridge().is_some_and(|options| options.icc);
+    if model.settings.leaves(ipv6) {
+        return Audience::ALL.map(left).to_vec();
+    }
     let mode = network
         .bridge()
         .map_or(GatewayMode::Nat, |options| options.mode(ipv6));

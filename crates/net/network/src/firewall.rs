@@ -17,6 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use havre_netlink::nft::{Batch, Family, Nft, Tables};
 
+use rustix::io::Errno;
+
 use crate::error::NetworkError;
 use crate::explain::Others;
 use crate::spec::{EndpointSpec, NetworkSpec, Publication};
@@ -25,6 +27,13 @@ use host::{Host, Source};
 pub(crate) use model::{Model, Settings};
 use table::Items;
 pub(crate) use watcher::Watcher;
+
+const NF_TABLES: &str = "nf_tables";
+/// What the table is made of.
+const PARTS: &str =
+    "nf_tables with all of nft_chain_nat, nft_ct, nft_fib_inet, nft_masq and nft_nat";
+/// What both tables are made of.
+const PARTS_FOR_FRAMES: &str = "nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE), with all of nft_chain_nat, nft_ct, nft_fib_inet, nft_masq and nft_nat";
 
 /// How far the administrator's rules for what arrives at this host hold for published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +97,7 @@ impl Firewall {
         settings: Settings,
         guard: Guard,
     ) -> Result<Self, NetworkError> {
-        let mut nft = Nft::open()?;
+        let mut nft = Nft::open().map_err(NetworkError::without(NF_TABLES))?;
         let mut model = Model {
             settings,
             ..Model::default()
@@ -96,6 +105,10 @@ impl Firewall {
         // The table of a former engine may say that it made the host forward packets.
         let sets = match nft.foreign_sets(Tables::Inet, &name) {
             Err(error) if error.is_absent() => Vec::new(),
+            // What netfilter says when nobody there knows of tables.
+            Err(error) if error.errno() == Some(Errno::INVAL) => {
+                return Err(NetworkError::Unsupported(NF_TABLES));
+            }
             other => other?,
         };
         for set in sets {
@@ -182,7 +195,13 @@ impl Firewall {
             }
             batch.append(frames);
         }
-        inner.nft.commit(batch)?;
+        let made = inner.nft.commit(batch);
+        // It needs nothing that it does not make itself: what is missing is a part of the kernel.
+        let parts = if checks { PARTS_FOR_FRAMES } else { PARTS };
+        made.map_err(|error| match error.is_absent() {
+            true => NetworkError::Unsupported(parts),
+            false => NetworkError::without(parts)(error),
+        })?;
         inner.frames = checks;
         inner.health.left_out = host.left_out;
         Ok(())

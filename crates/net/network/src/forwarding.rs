@@ -32,7 +32,7 @@ impl Forwarding {
         let path = path(ipv6);
         let now = parameter(path);
         if now.as_deref() != Some("0") {
-            return Ok(now.is_some() && self.ours(ipv6));
+            return Ok(now.is_some() && self.is_ours(ipv6));
         }
         self.remember(ipv6)?;
         if ipv6 {
@@ -62,8 +62,8 @@ impl Forwarding {
         self.directory.join(name)
     }
 
-    /// Whether the file is of this boot: after another one the kernel's parameters began anew.
-    fn ours(&self, ipv6: bool) -> bool {
+    /// Whether this engine switched it on. A note of another boot says nothing: the kernel's parameters began anew.
+    pub(crate) fn is_ours(&self, ipv6: bool) -> bool {
         let boot = parameter("kernel/random/boot_id");
         let noted = fs_err::read_to_string(self.file(ipv6)).ok();
         boot.is_some() && noted == boot

@@ -17,6 +17,7 @@ mod plane;
 pub mod ports;
 mod sandbox;
 mod spec;
+mod turn;
 
 pub use error::NetworkError;
 pub use explain::{Audience, Explanation, Reach};
@@ -27,5 +28,7 @@ pub use spec::{
     Attached, BridgeOptions, Driver, EndpointSpec, GatewayMode, IpvlanFlag, IpvlanOptions,
     MacvlanOptions, NetworkSpec, Protocol, Publication, Rate, Subnet,
 };
+
+pub use turn::Turn;
 
 pub use havre_netlink::{IpvlanMode, MacvlanMode};

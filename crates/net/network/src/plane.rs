@@ -33,6 +33,12 @@ pub struct PlaneOptions {
     pub directory: PathBuf,
     /// Whether it may make the host forward packets.
     pub ip_forward: bool,
+    /// Whether a host that it made forward packets does so for containers only.
+    pub guard_forwarding: bool,
+    /// Whether it makes rules for IPv4: without, nothing is translated, masqueraded, allowed or dropped.
+    pub rules_ipv4: bool,
+    /// The same for IPv6.
+    pub rules_ipv6: bool,
     /// Whether published ports may be reached at the containers' own addresses from everywhere.
     pub allow_direct_routing: bool,
     /// How far the host's rules for arriving packets hold for published ports.
@@ -49,6 +55,9 @@ impl PlaneOptions {
             instance: instance.to_owned(),
             directory: directory.into(),
             ip_forward: true,
+            guard_forwarding: true,
+            rules_ipv4: true,
+            rules_ipv6: true,
             allow_direct_routing: false,
             guard: Guard::default(),
             pool: 3,
@@ -75,6 +84,9 @@ pub struct Plane {
 struct Core {
     route: Route,
     networks: BTreeMap<String, Network>,
+    /// Networks whose rules hold, but of which the rest could not be made at the start; it is tried again when an end
+    /// comes: an interface may appear, a module may be loaded.
+    waiting: BTreeMap<String, NetworkSpec>,
     endpoints: BTreeMap<String, Endpoint>,
 }
 
@@ -103,6 +115,8 @@ impl Plane {
     pub fn open(options: PlaneOptions) -> Result<Self, NetworkError> {
         let settings = Settings {
             direct_routing: options.allow_direct_routing,
+            left_ipv4: !options.rules_ipv4,
+            left_ipv6: !options.rules_ipv6,
             ..Settings::default()
         };
         let firewall = Firewall::open(names::table(&options.instance), settings, options.guard)?;
@@ -112,6 +126,7 @@ impl Plane {
             core: Mutex::new(Core {
                 route: Route::open()?,
                 networks: BTreeMap::new(),
+                waiting: BTreeMap::new(),
                 endpoints: BTreeMap::new(),
             }),
             _watcher: Watcher::start(Arc::clone(&firewall))?,
@@ -165,6 +180,18 @@ impl Plane {
         }
     }
 
+    /// Makes what could not be made at the start.
+    fn make_up(&self, core: &mut Core, id: &str) -> Result<(), NetworkError> {
+        let Some(spec) = core.waiting.get(id) else {
+            return Ok(());
+        };
+        let base = self.base(&mut core.route, spec)?;
+        if let Some((id, spec)) = core.waiting.remove_entry(id) {
+            core.networks.insert(id, Network { spec, base });
+        }
+        Ok(())
+    }
+
     /// Switches forwarding on for the families of a network that leads out.
     fn forward_for(&self, network: &NetworkSpec) -> Result<(), NetworkError> {
         if network.internal {
@@ -172,9 +199,10 @@ impl Plane {
         }
         let ipv4 = !network.ipv4.is_empty() && self.forwarding.enable(false)?;
         let ipv6 = !network.ipv6.is_empty() && self.forwarding.enable(true)?;
+        let guard = self.options.guard_forwarding;
         self.firewall.settle(|settings| {
-            settings.guard_ipv4 |= ipv4;
-            settings.guard_ipv6 |= ipv6;
+            settings.guard_ipv4 = guard && (settings.guard_ipv4 || ipv4);
+            settings.guard_ipv6 = guard && (settings.guard_ipv6 || ipv6);
         })
     }
 
@@ -183,6 +211,10 @@ impl Plane {
         let mut core = self.core();
         let core = &mut *core;
         let Some(network) = core.networks.get(id) else {
+            if core.waiting.contains_key(id) {
+                self.firewall.remove_network(id)?;
+                core.waiting.remove(id);
+            }
             return Ok(());
         };
         // A connection that goes on would take the way to the default gateway once the bridge is gone.
@@ -212,7 +244,10 @@ impl Plane {
     /// Removes everything that this engine made: the bridges and parents, then the table. A host that it made forward
     /// packets does so no more, unless there are bridges of others that may need it by now: then the guard stays.
     pub fn clear(&self) -> Result<(), NetworkError> {
-        let networks: Vec<String> = self.core().networks.keys().cloned().collect();
+        let core = self.core();
+        let networks = core.networks.keys().chain(core.waiting.keys());
+        let networks: Vec<String> = networks.cloned().collect();
+        drop(core);
         for id in networks {
             self.remove_network(&id)?;
         }
@@ -221,7 +256,7 @@ impl Plane {
         let mut settings = self.firewall.settings();
         if !others {
             for ipv6 in [false, true] {
-                if settings.guards(ipv6) {
+                if settings.guards(ipv6) || self.forwarding.is_ours(ipv6) {
                     self.forwarding.disable(ipv6)?;
                 }
             }
@@ -246,6 +281,12 @@ impl Plane {
     #[must_use]
     pub fn health(&self) -> Health {
         self.firewall.health()
+    }
+
+    /// The host's chains, by family, table and name, that drop what is forwarded unless they know it: only they can let
+    /// containers through.
+    pub fn closed_by(&self) -> Result<Vec<String>, NetworkError> {
+        Ok(self.firewall.told()?.1.closed())
     }
 
     /// Who can reach each published port of an end, and which rule says so.

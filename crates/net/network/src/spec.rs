@@ -281,6 +281,6 @@ pub struct Attached {
     pub interface: String,
     /// The name of the host's end, where there is one.
     pub host_interface: Option<String>,
-    /// The hardware address.
-    pub mac: MacAddress,
+    /// Its hardware address; None where that is the parent's.
+    pub mac: Option<MacAddress>,
 }

@@ -14,6 +14,9 @@ use crate::socket::Socket;
 const SUBSYSTEM: u16 = 1;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
+const STATISTICS: u16 = 5;
+/// `CTA_STATS_GLOBAL_ENTRIES`
+const ENTRIES: u16 = 1;
 /// `struct nfgenmsg`
 const FIXED: usize = 4;
 
@@ -43,6 +46,16 @@ impl Connections {
         Ok(Self {
             socket: Socket::open(Some(NETFILTER))?,
         })
+    }
+
+    /// How many connections are tracked.
+    pub fn count(&mut self) -> Result<u32, NetlinkError> {
+        let read = |body: &[u8]| {
+            let bytes = Attributes::after(body, FIXED).get(ENTRIES)?;
+            Some(u32::from_be_bytes(*bytes.first_chunk()?))
+        };
+        self.socket
+            .get("count the connections", message(STATISTICS, 0), read)
     }
 
     /// Forgets the connections that an address began, and those that were led to it; how many they were.

@@ -1,14 +1,21 @@
 //! The descriptors between a process and the outside: pipes of its own, and the named pipes of containerd.
 
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use havre_runtime_core::StdioSpec;
 use havre_types::ErrorKind;
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
-use rustix::io::{self, fcntl_dupfd_cloexec};
+use rustix::io::{self, Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::error::Failure;
+
+/// How long a client of containerd may take to open its side of a pipe.
+const CLIENT_COMES: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const CLIENT_ASKED: Duration = Duration::from_millis(1);
 
 /// Our ends of a process's streams. Never blocking.
 #[derive(Debug, Default)]
@@ -90,14 +97,36 @@ fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
 }
 
 /// Opens a stream that containerd names for output: a named pipe, or `file://` for appending. Both directions of a
-/// pipe are opened, so that neither a client that comes late nor one that leaves breaks it.
+/// pipe are opened, so that a client that leaves does not break it.
 pub(crate) fn sink(name: &str) -> Result<OwnedFd, Failure> {
     match name.split_once("://") {
-        None => open_stream(name, OFlags::RDWR),
-        Some(("fifo", path)) => open_stream(path, OFlags::RDWR),
+        None => open_read_pipe(name),
+        Some(("fifo", path)) => open_read_pipe(path),
         Some(("file", path)) => open_stream(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE),
         Some((scheme, _)) => Err(unsupported(scheme)),
     }
+}
+
+/// Opens a named pipe once somebody reads it: what a pipe holds is gone when the last side closes, so a program that
+/// ends before its client has come would have said nothing. A client that never comes is not waited for any longer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no event tells that somebody opens a pipe"
+)]
+fn open_read_pipe(path: &str) -> Result<OwnedFd, Failure> {
+    let deadline = Instant::now() + CLIENT_COMES;
+    // Opening to write alone fails with ENXIO while there is no reader (fifo(7)).
+    let access = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let writer = loop {
+        match open(path, access, Mode::empty()) {
+            Err(Errno::NXIO) if Instant::now() < deadline => thread::sleep(CLIENT_ASKED),
+            opened => break opened,
+        }
+    };
+    let both = open_stream(path, OFlags::RDWR);
+    // Not a moment without a writer: the reader would take it for the end.
+    drop(writer);
+    both
 }
 
 /// Opens the named pipe that containerd names for input.

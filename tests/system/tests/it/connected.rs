@@ -6,21 +6,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use havre_testkit::Engine;
 use havre_testkit::command::command;
-use havre_testkit::{Engine, EngineOptions};
+use havre_testkit::http::Body;
 
-use crate::support::{assert_fails, inspect, load_busybox, text, until};
-
-/// An engine whose networks reach nobody else.
-fn engine() -> Result<Engine> {
-    havre_testkit::ensure_packages()?;
-    let engine = Engine::start_with(EngineOptions {
-        own_network: true,
-        ..EngineOptions::default()
-    })?;
-    load_busybox(&engine)?;
-    Ok(engine)
-}
+use crate::support::{assert_fails, inspect, networked_engine, text, until};
 
 /// A web server that says who asks it.
 const SERVER: &str = "mkdir -p /www/cgi-bin; \
@@ -65,7 +55,7 @@ fn exec(engine: &Engine, name: &str, script: &str) -> Result<String> {
 
 #[test]
 fn the_default_bridge_connects_and_publishes() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     serve(
         &engine,
         "web",
@@ -131,7 +121,7 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
 
 #[test]
 fn a_port_has_one_owner() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     serve(&engine, "first", &["-p", "8080:80"])?;
     let second = engine.docker_output(&[
         "run", "--name", "second", "-p", "8080:80", "busybox", "true",
@@ -168,7 +158,7 @@ fn a_port_has_one_owner() -> Result<()> {
 
 #[test]
 fn names_are_found_on_shared_networks_alone() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.docker(&["network", "create", "front"])?;
     engine.docker(&["network", "create", "--internal", "back"])?;
     let sleeper = ["busybox", "sleep", "600"];
@@ -246,7 +236,7 @@ fn names_are_found_on_shared_networks_alone() -> Result<()> {
 
 #[test]
 fn a_new_name_counts_at_once_and_the_old_one_no_more() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.docker(&["network", "create", "lan"])?;
     for name in ["app", "web"] {
         let head = ["run", "-d", "--network", "lan", "--name", name];
@@ -268,7 +258,7 @@ fn a_new_name_counts_at_once_and_the_old_one_no_more() -> Result<()> {
 
 #[test]
 fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.docker(&[
         "network",
         "create",
@@ -309,6 +299,14 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
     ] {
         ensure!(seen.contains(part), "{part} in {seen}");
     }
+    // As clients said it before every network had one.
+    let body = r#"{"Image":"busybox","Cmd":["sleep","600"],"MacAddress":"02:00:00:00:00:55","HostConfig":{"NetworkMode":"lan"}}"#;
+    let body = Body::Bytes(body.as_bytes(), "application/json");
+    let made = engine.api("POST", "/v1.43/containers/create?name=old", &body)?;
+    ensure!(made.status == 201, "{}", text(&made.body));
+    engine.docker(&["start", "old"])?;
+    let link = exec(&engine, "old", "ip link show eth0")?;
+    ensure!(link.contains("02:00:00:00:00:55"), "{link}");
     assert_fails(
         &run("second", &["--network", "lan", "--ip", "10.70.0.44"])?,
         125,
@@ -317,7 +315,7 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
     assert_fails(
         &run("third", &["--network", "lan", "--ip", "10.71.0.1"])?,
         125,
-        "no configured subnet contains IP address 10.71.0.1",
+        "no configured subnet or ip-range contain the IP address 10.71.0.1",
     );
     assert_fails(
         &run("fourth", &["--ip", "172.17.0.9"])?,
@@ -330,14 +328,14 @@ fn addresses_are_as_asked_for_and_nobody_elses() -> Result<()> {
         "network nowhere not found",
     );
     engine.docker(&[
-        "rm", "-f", "fixed", "second", "third", "fourth", "fifth", "both",
+        "rm", "-f", "fixed", "old", "second", "third", "fourth", "fifth", "both",
     ])?;
     Ok(())
 }
 
 #[test]
 fn the_default_route_leads_by_the_highest_priority() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.docker(&["network", "create", "--subnet", "10.70.0.0/24", "lan"])?;
     engine.docker(&["network", "create", "--subnet", "10.72.0.0/24", "wan"])?;
     let both = [
@@ -367,7 +365,7 @@ fn the_default_route_leads_by_the_highest_priority() -> Result<()> {
 
 #[test]
 fn containers_go_on_while_the_engine_is_killed() -> Result<()> {
-    let mut engine = engine()?;
+    let mut engine = networked_engine()?;
     engine.docker(&["network", "create", "shop"])?;
     serve(&engine, "web", &["--network", "shop", "-p", "8080:80"])?;
     engine.docker(&[
@@ -440,7 +438,7 @@ fn containers_go_on_while_the_engine_is_killed() -> Result<()> {
 
 #[test]
 fn nothing_is_left_in_the_kernel() -> Result<()> {
-    let mut engine = engine()?;
+    let mut engine = networked_engine()?;
     engine.docker(&["network", "create", "one"])?;
     let head = ["run", "--rm", "--network", "one", "-p", "80"];
     for number in 0..10 {
@@ -497,7 +495,7 @@ fn nothing_is_left_in_the_kernel() -> Result<()> {
 
 #[test]
 fn linked_containers_have_names_for_each_other() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     let run = |flags: &[&str]| {
         engine.docker(&[&["run", "-d"], flags, &["busybox", "sleep", "600"]].concat())
     };
@@ -549,7 +547,7 @@ fn linked_containers_have_names_for_each_other() -> Result<()> {
 
 #[test]
 fn bandwidth_is_bounded() -> Result<()> {
-    let engine = engine()?;
+    let engine = networked_engine()?;
     engine.havre(&[
         "run",
         "-d",
@@ -591,5 +589,155 @@ fn bandwidth_is_bounded() -> Result<()> {
         "{host} {inside}"
     );
     engine.docker(&["rm", "-f", "box"])?;
+    Ok(())
+}
+
+#[test]
+fn rules_that_are_the_administrators_are_not_made() -> Result<()> {
+    let engine = Engine::start_with(havre_testkit::EngineOptions {
+        own_network: true,
+        args: vec!["--iptables=false".to_owned()],
+        ..havre_testkit::EngineOptions::default()
+    })?;
+    crate::support::load_busybox(&engine)?;
+    serve(&engine, "web", &["-p", "8080:80"])?;
+    // Relayed: the client seems to be the host.
+    let gateway = inspect(
+        &engine,
+        "web",
+        "{{.NetworkSettings.Networks.bridge.Gateway}}",
+    )?;
+    let seen = answers(&engine, "127.0.0.1:8080")?;
+    ensure!(seen.contains(&gateway), "{seen}");
+    let rules = engine
+        .namespace()?
+        .output(command("nft").args(["list", "ruleset"]))?;
+    let rules = text(&rules.stdout);
+    ensure!(
+        rules.contains("left to the administrator") && !rules.contains("8080 : "),
+        "{rules}"
+    );
+    let explained = engine.havre(&["port", "--explain", "web"])?;
+    ensure!(
+        explained.contains("left to the administrator"),
+        "{explained}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_host_that_forwards_nothing_is_told_to_be_the_reason() -> Result<()> {
+    let engine = networked_engine()?;
+    engine.docker(&["run", "--rm", "busybox", "true"])?;
+    let warnings = || engine.docker(&["info", "--format", "{{json .Warnings}}"]);
+    ensure!(!warnings()?.contains("firewall"), "{}", warnings()?);
+    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    engine.namespace()?.output(command("nft").arg(rules))?;
+    let said = warnings()?;
+    ensure!(
+        said.contains("ip filter FORWARD") && said.contains("hv"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> {
+    let engine = networked_engine()?;
+    let subnet = "{{(index .IPAM.Config 0).Subnet}}";
+    let shown = || engine.docker(&["network", "inspect", "bridge", "--format", subnet]);
+    ensure!(shown()? == "172.17.0.0/16", "{}", shown()?);
+    // Somebody else's bridge, such as another engine's.
+    for words in [
+        &["link", "add", "docker0", "type", "bridge"][..],
+        &["address", "add", "172.17.0.1/16", "dev", "docker0"],
+        &["link", "set", "docker0", "up"],
+    ] {
+        engine.namespace()?.output(command("ip").args(words))?;
+    }
+    let routes = engine.docker(&["run", "--rm", "busybox", "ip", "route"])?;
+    ensure!(
+        routes.contains("172.18.0.0/16") && !routes.contains("172.17."),
+        "{routes}"
+    );
+    ensure!(shown()? == "172.18.0.0/16", "{}", shown()?);
+    Ok(())
+}
+
+#[test]
+fn what_a_container_had_is_free_when_it_is_seen_to_have_ended() -> Result<()> {
+    let engine = networked_engine()?;
+    for _ in 0..10 {
+        let create = ["network", "create", "--subnet", "10.7.0.0/24", "short"];
+        engine.docker(&create)?;
+        let flags = ["run", "--rm", "--network", "short", "--ip", "10.7.0.9"];
+        let run = [&flags[..], &["-p", "8080:80", "busybox", "true"]].concat();
+        engine.docker(&run)?;
+        engine.docker(&run)?;
+        engine.docker(&["network", "rm", "short"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_network_of_higher_priority_takes_the_way_out_over() -> Result<()> {
+    let mut engine = networked_engine()?;
+    for (name, subnet) in [
+        ("mid", "10.81.0.0/24"),
+        ("low", "10.82.0.0/24"),
+        ("top", "10.83.0.0/24"),
+    ] {
+        engine.docker(&["network", "create", "--subnet", subnet, name])?;
+    }
+    serve(&engine, "web", &["--network", "mid", "-p", "8080:80"])?;
+    let way = || -> Result<String> {
+        let routes = exec(&engine, "web", "ip route")?;
+        let ways: Vec<&str> = routes
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| line.starts_with("default"))
+            .collect();
+        Ok(ways.join("; "))
+    };
+    let connect = |network: &str, priority: &str| {
+        engine.docker(&[
+            "network",
+            "connect",
+            "--gw-priority",
+            priority,
+            network,
+            "web",
+        ])
+    };
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("low", "-1")?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("top", "7")?;
+    ensure!(way()? == "default via 10.83.0.1 dev eth2", "{}", way()?);
+    // The published port follows, without a moment in which somebody else could take it, and a relayed connection too.
+    for at in ["127.0.0.1:8080", "[::1]:8080"] {
+        answers(&engine, at)?;
+    }
+    let shown = engine.docker(&["port", "web"])?;
+    ensure!(
+        shown == "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080",
+        "{shown}"
+    );
+    // Of two that are equal the first by name, as after a restart of the container.
+    engine.docker(&["network", "disconnect", "top", "web"])?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    connect("top", "0")?;
+    ensure!(way()? == "default via 10.81.0.1 dev eth0", "{}", way()?);
+    engine.docker(&["network", "disconnect", "mid", "web"])?;
+    ensure!(way()?.contains("via 10.83.0.1"), "{}", way()?);
+    for at in ["127.0.0.1:8080", "[::1]:8080"] {
+        answers(&engine, at)?;
+    }
+    engine.kill9()?;
+    engine.restart()?;
+    answers(&engine, "127.0.0.1:8080")?;
+    engine.docker(&["rm", "-f", "web"])?;
+    // The port is free again.
+    engine.docker(&["run", "--rm", "-p", "8080:80", "busybox", "true"])?;
     Ok(())
 }

@@ -9,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The container that goes on until it is killed.
+const LONG: &str = "long";
+
 /// containerd on directories of its own, with our shim on its path; ended with the test.
 struct Containerd {
     process: Child,
@@ -77,6 +80,8 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
+        // A test that failed may have left its container; a shim would outlive containerd.
+        let _ended = self.ctr(&["tasks", "delete", "--force", LONG]).output();
         // It may have ended by itself.
         let _killed = self.process.kill();
         let _status = self.process.wait();
@@ -116,26 +121,24 @@ fn containerd_runs_our_shim() -> Result<()> {
     ensure!(seen == "out\n", "{output:?}\n{}", containerd.log());
     ensure!(output.status.code() == Some(5), "{output:?}");
 
-    stdout(&mut containerd.ctr(&[&run[..], &["--detach", name, "long", "sleep", "600"]].concat()))?;
-    // On a busy machine ctr may open its end of the output's pipe only after a short program has ended.
-    let mut number = 0;
-    until(&"inside".to_owned(), || {
-        number += 1;
+    stdout(&mut containerd.ctr(&[&run[..], &["--detach", name, LONG, "sleep", "600"]].concat()))?;
+    for number in 1..=20 {
         let id = format!("e{number}");
-        let words = ["tasks", "exec", "--exec-id", &id, "long", "echo", "inside"];
-        stdout(&mut containerd.ctr(&words))
-    })?;
+        let words = ["tasks", "exec", "--exec-id", &id, LONG, "echo", "inside"];
+        let inside = stdout(&mut containerd.ctr(&words))?;
+        ensure!(inside == "inside", "{number}: {inside:?}");
+    }
     let listed = stdout(&mut containerd.ctr(&["tasks", "ls"]))?;
     ensure!(listed.contains("RUNNING"), "{listed}");
-    stdout(&mut containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", "long"]))?;
+    stdout(&mut containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", LONG]))?;
     // `kill` does not wait for the end, and `delete` refuses what has not ended yet.
     let mut said = String::new();
     until(&false, || {
-        let ended = containerd.ctr(&["tasks", "delete", "long"]).output()?;
+        let ended = containerd.ctr(&["tasks", "delete", LONG]).output()?;
         said = String::from_utf8_lossy(&ended.stderr).into_owned();
         Ok(said.contains("must be stopped before deletion"))
     })?;
     ensure!(said.contains("exit code 137"), "{said}");
-    stdout(&mut containerd.ctr(&["containers", "delete", "long"]))?;
+    stdout(&mut containerd.ctr(&["containers", "delete", LONG]))?;
     Ok(())
 }

@@ -419,6 +419,15 @@ fn senseless_requests_are_refused_in_dockers_words() -> Result<()> {
         ),
         (r#""CgroupParent":"a\u0000b""#, "invalid cgroup parent"),
         (
+            r#""Dns":["1.1.1.1","x"]"#,
+            r#"IP address is not correctly formatted: "x""#,
+        ),
+        (r#""DnsSearch":["a b"]"#, r#""a b" is not a valid domain"#),
+        (
+            r#""DnsOptions":["a\nb"]"#,
+            r#""a\nb" is not a valid DNS option"#,
+        ),
+        (
             r#""DeviceCgroupRules":["x 1:2 r"]"#,
             "invalid device cgroup rule format: 'x 1:2 r'",
         ),

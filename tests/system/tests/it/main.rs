@@ -21,6 +21,8 @@ mod crash;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod etc_files;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod exchange;

@@ -12,6 +12,7 @@ use super::Action::{
     Ping, PortsExplain, Version,
 };
 use super::{Action, Route};
+use havre_types::ErrorKind;
 
 const fn answered(method: &'static str, path: &'static str, action: Action) -> Route {
     Route {
@@ -38,7 +39,17 @@ const fn absent(method: &'static str, path: &'static str, text: &'static str) ->
         method,
         path,
         action: None,
-        absent: Some(text),
+        absent: Some((ErrorKind::NotFound, text)),
+    }
+}
+
+/// In the API, not in Havre yet, and so this host is a member of nothing that could be left.
+const fn outside(method: &'static str, path: &'static str, text: &'static str) -> Route {
+    Route {
+        method,
+        path,
+        action: None,
+        absent: Some((ErrorKind::Unavailable, text)),
     }
 }
 
@@ -95,7 +106,7 @@ pub(super) const ROUTES: &[Route] = &[
     missing("GET", "/swarm"),
     missing("POST", "/swarm/init"),
     missing("POST", "/swarm/join"),
-    missing("POST", "/swarm/leave"),
+    outside("POST", "/swarm/leave", "This node is not part of a swarm"),
     missing("POST", "/swarm/update"),
     missing("GET", "/swarm/unlockkey"),
     missing("POST", "/swarm/unlock"),

@@ -54,6 +54,12 @@ const REFUSALS: &[(&str, &str, u16, &str)] = &[
         501,
         "POST /images/{name}/push is not implemented in Havre yet",
     ),
+    (
+        "POST /swarm/leave?force=1",
+        "",
+        503,
+        "This node is not part of a swarm",
+    ),
     ("GET /networks/nope", "", 404, "network nope not found"),
     (
         "GET /containers/none/json",

@@ -8,7 +8,7 @@ use havre_types::Timestamp;
 
 use super::actor::{Actor, Command, SHIM_DEADLINE};
 use super::record::Exit;
-use crate::network::{self, Live};
+use crate::network::{self, Leaving};
 use crate::restart;
 use crate::restore::end_group;
 use crate::shim::Shim;
@@ -145,27 +145,33 @@ impl Actor {
             self.state.restart_count += 1;
             self.restart_at = Some(Instant::now() + self.back_off.next(ran));
         }
-        let live = self.state.live.take();
+        let leaving = self.leave_networks();
         self.publish();
         let keep = std::mem::take(&mut self.keep);
         let remove = !again && !keep && self.fixed.auto_remove();
         if remove {
-            self.auto_remove(shim, live);
+            self.auto_remove(shim, leaving);
         } else {
             let saved = self.save();
-            self.clean_up(shim, saved, live);
+            self.clean_up(shim, saved, leaving);
         }
+    }
+
+    /// What the container has of networks is on its way out from now on.
+    pub(super) fn leave_networks(&mut self) -> Option<Leaving> {
+        let live = self.state.live.take()?;
+        Some(self.shared.networks.departures.begin(live))
     }
 
     /// `--rm`: nobody waits for the disk, because a record that comes back after a crash is removed again at the
     /// next start.
-    fn auto_remove(&mut self, shim: Option<Arc<Shim>>, live: Option<Arc<Live>>) {
+    fn auto_remove(&mut self, shim: Option<Arc<Shim>>, leaving: Option<Leaving>) {
         self.state.status = Status::Removing;
         let batch = havre_meta::Batch::new().delete(super::record::KIND, self.fixed.id.as_str());
         self.shared.announce(&self.fixed, "destroy", &[]);
         let pending = self.shared.meta.write(self.shared.bus.save(batch));
         // The bundle tells the next start that it ran, even when nothing of this run was written down.
-        self.clean_up(shim, Some(pending), live);
+        self.clean_up(shim, Some(pending), leaving);
         self.forget();
     }
 
@@ -174,7 +180,7 @@ impl Actor {
         &mut self,
         shim: Option<Arc<Shim>>,
         saved: Option<havre_meta::Pending>,
-        live: Option<Arc<Live>>,
+        leaving: Option<Leaving>,
     ) {
         let (shared, fixed) = (Arc::clone(&self.shared), Arc::clone(&self.fixed));
         let id = fixed.id.clone();
@@ -189,8 +195,8 @@ impl Actor {
             {
                 end_group(&shared, &fixed).await;
             }
-            if let Some(live) = live {
-                network::quit(&shared, &fixed, &live).await;
+            if let Some(leaving) = leaving {
+                network::quit(&shared, &fixed, &leaving.live).await;
             }
             if let Some(saved) = saved
                 && let Err(err) = saved.await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use havre_api_traits::ApiResult;
 use havre_engine_types::{ContainerInspect, ContainerState, DriverData, MountPoint};
 
+use super::join;
 use super::record::{Fixed, State};
 use super::registry::Container;
 use crate::engine::Shared;
@@ -19,7 +20,11 @@ pub(super) fn inspect(
 ) -> ApiResult<ContainerInspect> {
     let view = container.now();
     let (fixed, state) = (&*view.fixed, &view.state);
-    let data = shared.places.data(&fixed.id);
+    // A donor that is gone left nothing to show.
+    let donor = join::donor(&shared.registry, fixed).ok().flatten();
+    let data = shared
+        .places
+        .data(donor.as_ref().map_or(&fixed.id, |donor| &donor.id));
     let file = |name: &str| data.join(name).display().to_string();
     let mut words = fixed.command().into_iter();
     let usage = if size {

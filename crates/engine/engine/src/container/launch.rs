@@ -46,7 +46,10 @@ impl Actor {
         if before != Status::Restarting {
             self.publish();
         }
-        let launched = launch(&self.shared, &self.fixed, from).await;
+        let launched = match self.take_donors_name() {
+            Ok(()) => launch(&self.shared, &self.fixed, from).await,
+            Err(err) => Err(err),
+        };
         match launched {
             Ok((shim, pid, live)) => {
                 self.state.live = live;
@@ -54,6 +57,25 @@ impl Actor {
             }
             Err(err) => Err(self.start_failed(None, err).await),
         }
+    }
+
+    /// A container on another's network has its host name, too, and keeps it in its record, as in Docker.
+    fn take_donors_name(&mut self) -> ApiResult<()> {
+        let Some(donor) = join::donor(&self.shared.registry, &self.fixed)? else {
+            return Ok(());
+        };
+        let modes = plan::Modes::parse(&donor.host_config)?;
+        let hostname = plan::hostname(&donor.config, &modes, &self.shared.facts, &donor.id);
+        let domainname = &donor.config.domainname;
+        let config = &self.fixed.config;
+        if config.hostname != hostname || config.domainname != *domainname {
+            let mut fixed = (*self.fixed).clone();
+            fixed.config.hostname = hostname;
+            fixed.config.domainname.clone_from(domainname);
+            self.fixed = Arc::new(fixed);
+            self.publish();
+        }
+        Ok(())
     }
 
     /// The process waits at its gate: attach those who wait, then let it go.
@@ -96,9 +118,9 @@ impl Actor {
         drop(self.container.take_waiting());
         let remove = self.fixed.auto_remove();
         let saved = if remove { None } else { self.save() };
-        let live = self.state.live.take();
+        let leaving = self.leave_networks();
         self.publish();
-        self.clean_up(shim, saved, live);
+        self.clean_up(shim, saved, leaving);
         if remove && let Err(failed) = self.remove(true).await {
             tracing::warn!(container = %self.fixed.id, error = %failed.message, "not removed after a failed start");
         }
@@ -286,7 +308,6 @@ fn prepare_task(
         modes.network = plan::Mode::Sandbox(joined.sandbox.path().into());
     }
     let live = joined.map(|joined| &joined.live);
-    let texts = network::texts(shared, fixed, live);
     let program = &shared.facts.init.program;
     if plan::wants_init(&fixed.host_config, &shared.facts) && !program.is_file() {
         return Err(ApiError::internal(format!(
@@ -298,7 +319,10 @@ fn prepare_task(
     let extra = fixed.host_config.group_add.as_deref().unwrap_or_default();
     let identity = plan::resolve_user(&fixed.config.user, extra, &accounts)?;
     let devices = host::devices(&fixed.host_config, &shared.config.cdi_spec_dirs)?;
-    let data = shared.places.data(&fixed.id);
+    let donor = join::donor(&shared.registry, fixed)?;
+    let data = shared
+        .places
+        .data(donor.as_ref().map_or(&fixed.id, |donor| &donor.id));
     let inputs = Inputs {
         id: &fixed.id,
         config: &fixed.config,
@@ -316,11 +340,10 @@ fn prepare_task(
         crate::runtimes::adapt(&mut spec);
     }
     make_bind_sources(fixed)?;
-    let (resolv, hosts) = host::network_files();
-    for (name, text) in plan::engine_texts(inputs, (&resolv, &hosts), &texts)? {
-        fs_err::write(data.join(name), text)
-            .map_err(|err| internal("failed to write the container's files", &err))?;
-    }
+    let zone = match donor {
+        Some(_) => Zone::default(),
+        None => write_files(shared, fixed, inputs, live)?,
+    };
     let bundle = shared.places.bundle(&fixed.id);
     write_spec(&bundle, &spec)?;
     if let Some(live) = live {
@@ -337,7 +360,22 @@ fn prepare_task(
         stdin_once: fixed.config.stdin_once,
         log: super::logs::for_shim(shared, fixed)?,
     };
-    Ok((task, texts.zone))
+    Ok((task, zone))
+}
+
+/// The container's own `hosts`, `hostname` and `resolv.conf`; what the companion has to know.
+fn write_files(
+    shared: &Shared,
+    fixed: &Fixed,
+    inputs: Inputs<'_>,
+    live: Option<&Live>,
+) -> ApiResult<Zone> {
+    let texts = network::texts(shared, fixed, live)?;
+    let host_hosts = (inputs.modes.network == plan::Mode::Host).then(host::hosts);
+    let files = plan::engine_texts(inputs, host_hosts, &texts)?;
+    network::write_files(inputs.data, &files)
+        .map_err(|err| internal("failed to write the container's files", &err))?;
+    Ok(texts.zone)
 }
 
 fn write_spec(bundle: &Path, spec: &Spec) -> ApiResult<()> {

@@ -86,8 +86,10 @@ impl Actor {
             ));
         }
         if wishes.remove(name).is_none() {
+            // Docker has two sentences for it, by whether the container runs.
+            let the = if running { "" } else { "the " };
             return Err(ApiError::internal(format!(
-                "container {} is not connected to the network {name}",
+                "container {} is not connected to {the}network {name}",
                 self.fixed.id
             )));
         }

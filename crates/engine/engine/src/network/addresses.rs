@@ -109,10 +109,10 @@ fn claim(
             ApiError::new(error.kind(), text)
         })?;
     let mut subnet = Subnet {
-        cidr: pool.subnet,
         range: pool.range,
-        gateway: None,
-        aux: BTreeMap::new(),
+        asked: !chosen,
+        gateway_asked: wanted.gateway.is_some(),
+        ..Subnet::of(pool.subnet)
     };
     let filled = fill(space, wanted, gateway, &mut subnet);
     if filled.is_err() {

@@ -1,5 +1,6 @@
 //! Containers and networks: joined and parted by request, and at the ends of a run.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use havre_api_traits::{ApiError, ApiResult};
@@ -10,7 +11,7 @@ use havre_network::Sandbox;
 use tokio::sync::oneshot;
 
 use super::live::{End, Live};
-use super::{files, join, wanted};
+use super::{files, join, wanted, ways};
 use crate::container::{Command, Container, Fixed, send};
 use crate::engine::Shared;
 use crate::images::blocking;
@@ -81,41 +82,56 @@ pub(crate) async fn connect_live(
     let (kept, subject, before) = (Arc::clone(shared), Arc::clone(fixed), live.clone());
     let joined = blocking(move || {
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
-        let (end, claims) = join::join_one(&kept, &subject, &sandbox, record, settings, &before)?;
+        let end = kept.networks.departures.patiently(|| {
+            let (record, settings) = (Arc::clone(&record), settings.clone());
+            join::join_one(&kept, &subject, &sandbox, record, settings)
+        })?;
         let mut after = before.clone();
         after.resolves |= !end.names.is_empty();
-        let opened = if after.resolves && !before.resolves {
-            sandbox
-                .dns_sockets()
-                .map(Some)
-                .map_err(|error| join::failed(&error))
-        } else {
-            Ok(None)
-        };
-        let sockets = match opened {
-            Ok(sockets) => sockets,
-            Err(error) => {
-                join::part_one(&kept, &subject, &end, Some(&sandbox));
-                return Err(error);
-            }
-        };
         after.ends.push(end);
-        after.claims().extend(claims);
-        let written = write_down(&kept, &subject, &after);
-        if let (Err(_), Some(end)) = (&written, after.ends.last()) {
-            join::part_one(&kept, &subject, end, Some(&sandbox));
+        match arrive(&kept, &subject, &sandbox, &before, &mut after) {
+            Ok((zone, sockets)) => Ok((after, zone, sockets)),
+            Err(error) => {
+                take_back(&kept, &subject, &sandbox, after);
+                Err(error)
+            }
         }
-        written.map(|zone| (after, zone, sockets))
     });
     let (after, zone, sockets) = joined.await?;
     let told = shared
         .names
-        .change(shared, fixed.id.as_str(), &after, zone, sockets);
+        .change(shared, fixed.id.as_str(), (live, &after), zone, sockets);
     told.await?;
     if let Some(end) = after.ends.last() {
         announce(shared, fixed, end.network.as_str(), "connect");
     }
     Ok(after)
+}
+
+type Sockets = (OwnedFd, OwnedFd);
+
+/// The rest of a connection, once the interface is there.
+fn arrive(
+    shared: &Shared,
+    fixed: &Fixed,
+    sandbox: &Sandbox,
+    before: &Live,
+    after: &mut Live,
+) -> ApiResult<(havre_dns::Zone, Option<Sockets>)> {
+    ways::settle(shared, fixed, sandbox, after, Vec::new())?;
+    let opened = (after.resolves && !before.resolves).then(|| sandbox.dns_sockets());
+    let sockets = opened.transpose().map_err(|error| join::failed(&error))?;
+    Ok((write_down(shared, fixed, before, after)?, sockets))
+}
+
+/// Takes the last end away again. The error that brought us here is the one that matters.
+fn take_back(shared: &Shared, fixed: &Fixed, sandbox: &Sandbox, mut live: Live) {
+    let Some(end) = live.ends.pop() else { return };
+    join::part_one(shared, fixed, &end, Some(sandbox));
+    let settled = ways::settle(shared, fixed, sandbox, &mut live, end.ports);
+    if let Err(error) = settled {
+        tracing::warn!(container = %fixed.id, error = %error.message, "routes and ports are not as they were");
+    }
 }
 
 /// Takes a running container off a network; what it has afterwards.
@@ -133,38 +149,46 @@ pub(crate) async fn disconnect_live(
             fixed.id, record.name
         )));
     };
-    let (kept, subject, mut after, gone) = (
+    let (kept, subject, before, gone) = (
         Arc::clone(shared),
         Arc::clone(fixed),
         live.clone(),
         end.clone(),
     );
     let parted = blocking(move || {
+        let mut after = before.clone();
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
         after.ends.retain(|end| end.id != gone.id);
         join::part_one(&kept, &subject, &gone, Some(&sandbox));
-        join::move_default_routes(&kept, &subject, &sandbox, &gone, &mut after)?;
-        let zone = write_down(&kept, &subject, &after)?;
+        ways::settle(&kept, &subject, &sandbox, &mut after, gone.ports)?;
+        let zone = write_down(&kept, &subject, &before, &after)?;
         Ok((after, zone))
     });
     let (after, zone) = parted.await?;
     shared.names.forget(&end).await;
     let told = shared
         .names
-        .change(shared, fixed.id.as_str(), &after, zone, None);
+        .change(shared, fixed.id.as_str(), (live, &after), zone, None);
     told.await?;
     announce(shared, fixed, end.network.as_str(), "disconnect");
     Ok(after)
 }
 
-fn write_down(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<havre_dns::Zone> {
-    let texts = files::texts(shared, fixed, Some(live));
-    files::rewrite(shared, fixed, &texts)?;
+/// What changed of a running container's networks: told to its programs and to the next engine.
+fn write_down(
+    shared: &Shared,
+    fixed: &Fixed,
+    before: &Live,
+    after: &Live,
+) -> ApiResult<havre_dns::Zone> {
+    let zone = files::change(shared, fixed, before, after)?;
+    keep(shared, fixed, after)?;
+    Ok(zone)
+}
+
+fn keep(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<()> {
     live.write(&shared.places.bundle(&fixed.id))
-        .map_err(|error| {
-            crate::error::internal("failed to write the container's networks", &error)
-        })?;
-    Ok(texts.zone)
+        .map_err(|error| crate::error::internal("failed to write the container's networks", &error))
 }
 
 /// Everything that a container had of networks goes, after its end.
@@ -209,7 +233,7 @@ pub(crate) async fn limit(
             end.receive = rate.and_then(|rate| rate.receive);
             end.send = rate.and_then(|rate| rate.send);
         }
-        write_down(&kept, &subject, &after)?;
+        keep(&kept, &subject, &after)?;
         Ok(after)
     })
     .await
@@ -230,11 +254,16 @@ pub(crate) async fn rename(
         let member = join::member(fixed, end);
         shared.networks.join(&end.network, end.id.clone(), member)?;
     }
-    let (kept, subject, renamed) = (Arc::clone(shared), Arc::clone(fixed), after.clone());
-    let zone = blocking(move || write_down(&kept, &subject, &renamed)).await?;
+    let (kept, subject, before, renamed) = (
+        Arc::clone(shared),
+        Arc::clone(fixed),
+        live.clone(),
+        after.clone(),
+    );
+    let zone = blocking(move || write_down(&kept, &subject, &before, &renamed)).await?;
     let told = shared
         .names
-        .change(shared, fixed.id.as_str(), &after, zone, None);
+        .change(shared, fixed.id.as_str(), (live, &after), zone, None);
     told.await?;
     Ok(after)
 }

@@ -13,7 +13,7 @@ use havre_meta::Batch;
 use havre_types::{Cidr, NetworkId};
 
 use super::addresses;
-use super::options::{Driver, no_plugin};
+use super::options::{Driver, PASSTHRU, Vlan, no_plugin};
 use super::record::{Record, Subnet};
 use super::request::{self, Wanted, check_configuration, forbidden};
 use super::store::{Networks, new_id, put};
@@ -132,6 +132,7 @@ fn set_up(networks: &Networks, mut wanted: Wanted) -> ApiResult<Arc<Record>> {
     record.enable_ipv6 = wanted.enable_ipv6;
     record.internal = wanted.internal;
     record.attachable = wanted.attachable;
+    let _turn = networks.turn()?;
     record.subnets = addresses::choose(networks, &wanted, &driver)?;
     record.config_from = wanted.config_from;
     record.options = wanted.options;
@@ -189,11 +190,55 @@ fn check_families(wanted: &Wanted, driver: &Driver) -> ApiResult<()> {
     Ok(())
 }
 
-/// What makes a bridge network impossible beside those that there are, or at all.
+/// What makes a network impossible beside those that there are, or at all.
 fn check_conflicts(networks: &Networks, record: &Record, driver: &Driver) -> ApiResult<()> {
-    if !matches!(driver, Driver::Bridge(_)) {
-        return Ok(());
+    match driver {
+        Driver::Bridge(_) => check_bridge(networks, record),
+        Driver::Macvlan(vlan) | Driver::Ipvlan(vlan) => check_parent(networks, record, vlan),
+        Driver::Host | Driver::Null => Ok(()),
     }
+}
+
+/// Networks that cannot share their parent: all ipvlan interfaces of one have one mode, and macvlan's passthru takes it
+/// over. Texts: `createNetwork` in `macvlan_network.go` and `ipvlan_network.go` beside the bridge's driver; Docker calls it
+/// a fault of its own (500).
+fn check_parent(networks: &Networks, record: &Record, own: &Vlan) -> ApiResult<()> {
+    let Some(parent) = &own.parent else {
+        return Ok(());
+    };
+    for entry in networks.all() {
+        let other = &entry.record;
+        let read = Driver::read(&other.driver, &other.options, other.internal);
+        let (Ok(Driver::Macvlan(theirs) | Driver::Ipvlan(theirs)), true) =
+            (read, other.driver == record.driver)
+        else {
+            continue;
+        };
+        if theirs.parent.as_ref() != Some(parent) {
+            continue;
+        }
+        let id = &other.id;
+        let text = if record.driver == "ipvlan" {
+            let short = id.short();
+            format!("network di-{short} is already using parent interface {parent}")
+        } else if own.mode == PASSTHRU {
+            format!(
+                "cannot use mode passthru, macvlan network {id} is already using parent interface {parent}"
+            )
+        } else if theirs.mode == PASSTHRU {
+            format!(
+                "macvlan network {id} is already using parent interface {parent} in mode passthru"
+            )
+        } else {
+            continue;
+        };
+        return Err(ApiError::conflict(text));
+    }
+    Ok(())
+}
+
+/// What makes a bridge network impossible.
+fn check_bridge(networks: &Networks, record: &Record) -> ApiResult<()> {
     for v6 in [false, true] {
         if record.of_family(v6).count() > 1 {
             return Err(forbidden("bridge driver doesn't support multiple subnets"));

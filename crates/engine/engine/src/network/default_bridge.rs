@@ -1,11 +1,13 @@
 //! The network that containers join by default, as the administrator's settings want it.
 //!
 //! <https://github.com/moby/moby/blob/master/daemon/daemon_unix.go> (`initBridgeDriver`, `getDefaultBridgeIPAMConf`).
-//! Its id and a subnet that nobody asked for stay the same over restarts; everything else follows the settings.
+//! Its id stays the same over restarts, and so does a subnet that nobody asked for, as long as nobody else on this host has
+//! it; everything else follows the settings.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use havre_network::EndpointSpec;
 use havre_network::ipam::{AddressSpace, PoolId, PoolRequest};
 use havre_types::{Cidr, NetworkId};
 
@@ -52,6 +54,7 @@ pub(super) fn record(
         DefaultBridge::Named(name) => host::addresses_of(name)?,
         DefaultBridge::Own | DefaultBridge::Absent => Vec::new(),
     };
+    let own = host::addresses_of(&interface).unwrap_or_default();
     record.options = [
         (BRIDGE_NAME, interface),
         (DEFAULT_BRIDGE, "true".to_owned()),
@@ -64,7 +67,10 @@ pub(super) fn record(
     .into();
     let old_subnet = |v6| {
         let subnet = old?.of_family(v6).next()?;
-        Cidr::new(subnet.gateway?, subnet.cidr.prefix())
+        let bridge = Cidr::new(subnet.gateway?, subnet.cidr.prefix())?;
+        let in_use = host::networks_in_use(v6);
+        let free = in_use.iter().all(|other| !other.overlaps(subnet.cidr));
+        (free || own.contains(&bridge)).then_some(bridge)
     };
     let mut families = vec![Family {
         v6: false,
@@ -90,6 +96,35 @@ pub(super) fn record(
         record.subnets.push(subnet);
     }
     Ok(record)
+}
+
+impl Networks {
+    /// Others may have taken the subnet of a default bridge that was not made yet: then it gets another one, unless somebody
+    /// asked for that one.
+    pub(super) fn renew_default_bridge(&self, ends: &[EndpointSpec]) -> Result<(), String> {
+        let Ok(old) = self.find("bridge") else {
+            return Ok(());
+        };
+        if ends.iter().any(|end| end.network == old.id.as_str()) {
+            return Ok(());
+        }
+        self.release_subnets(&old);
+        match record(self, Some(&old), old.id.clone(), &self.defaults) {
+            Ok(new) => {
+                if new.subnets != old.subnets {
+                    tracing::warn!(
+                        "the default bridge gets another subnet: its own is in use on this host"
+                    );
+                }
+                self.insert(new);
+                Ok(())
+            }
+            Err(why) => {
+                self.claim(&old);
+                Err(format!("error creating default \"bridge\" network: {why}"))
+            }
+        }
+    }
 }
 
 impl Family {
@@ -162,10 +197,10 @@ impl Family {
             aux.insert(name.to_owned(), gateway);
         }
         Ok(Subnet {
-            cidr: pool.subnet,
             range: pool.range,
             gateway: Some(bridge),
             aux,
+            ..Subnet::of(pool.subnet)
         })
     }
 }

@@ -1,122 +1,141 @@
 //! What a container reads about its networks: names in `/etc/hosts`, servers in `/etc/resolv.conf`.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use havre_api_traits::ApiResult;
-use havre_dns::resolvconf::{Made, Overrides, Purpose, ResolvConf, source};
+use havre_dns::resolvconf::{
+    HOST_FILE, Made, Overrides, Purpose, RESOLVED_FILE, ResolvConf, source,
+};
 use havre_dns::{Upstreams, Zone};
 
+use super::etc;
 use super::live::Live;
 use super::names::memberships;
 use super::wanted;
 use crate::container::Fixed;
 use crate::engine::Shared;
 use crate::host;
-use crate::plan::HostsFile;
+use crate::plan::{self, HostsFile};
 
 /// What is known of a container's networks when its files are written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Texts {
-    /// None: as without networks.
-    pub resolv_conf: Option<String>,
+    pub resolv_conf: String,
     pub hosts: HostsFile,
     /// What the companion has to know.
     pub zone: Zone,
 }
 
 /// Makes the texts for a container on these networks.
-pub(crate) fn texts(shared: &Shared, fixed: &Fixed, live: Option<&Live>) -> Texts {
+pub(crate) fn texts(shared: &Shared, fixed: &Fixed, live: Option<&Live>) -> ApiResult<Texts> {
     let hosts = HostsFile {
         host_gateway: host_gateway(shared),
         linked: linked(shared, fixed),
         own: live.map_or_else(Vec::new, |live| own_addresses(fixed, live)),
     };
-    let Some(live) = live else {
-        return Texts {
-            hosts,
-            ..Texts::default()
-        };
-    };
-    let made = resolv_conf(shared, fixed, live);
-    Texts {
+    let made = resolv_conf(shared, fixed, live)?;
+    let zone = live.map_or_else(Zone::default, |live| told(live, &made));
+    Ok(Texts {
         hosts,
-        zone: Zone {
-            networks: memberships(live),
-            upstreams: if made.overridden {
-                Upstreams::FromContainer(made.upstreams)
-            } else {
-                Upstreams::Host
-            },
-            forward: live
-                .ends
-                .iter()
-                .any(|end| end.default_route.0 || end.default_route.1),
-            ndots_set: made.ndots_set,
-        },
-        resolv_conf: Some(made.text),
-    }
+        zone,
+        resolv_conf: made.text,
+    })
 }
 
-/// Writes the files of a running container anew, in place: they are mounted in it.
-pub(crate) fn rewrite(shared: &Shared, fixed: &Fixed, texts: &Texts) -> ApiResult<()> {
-    let data = shared.places.data(&fixed.id);
-    let extra = fixed.host_config.extra_hosts.as_deref().unwrap_or_default();
-    let hosts = crate::plan::hosts_file(None, extra, &texts.hosts)?;
-    write(&data.join("hosts"), &hosts)?;
-    match &texts.resolv_conf {
-        Some(text) => write(&data.join("resolv.conf"), text),
-        None => Ok(()),
-    }
+/// What the companion has to know of a container that runs already.
+pub(crate) fn zone(shared: &Shared, fixed: &Fixed, live: &Live) -> ApiResult<Zone> {
+    resolv_conf(shared, fixed, Some(live)).map(|made| told(live, &made))
 }
 
-fn write(path: &Path, text: &str) -> ApiResult<()> {
-    fs_err::write(path, text)
-        .map_err(|error| crate::error::internal("failed to write the container's files", &error))
-}
-
-fn resolv_conf(shared: &Shared, fixed: &Fixed, live: &Live) -> Made {
-    let defaults = &shared.config.network;
-    let host = &fixed.host_config;
-    let own = |given: &Option<Vec<String>>, default: &[String]| match given {
-        Some(list) if !list.is_empty() => list.clone(),
-        _ => default.to_vec(),
-    };
-    let servers: Vec<IpAddr> = host
-        .dns
-        .iter()
-        .flatten()
-        .filter_map(|text| text.parse().ok())
-        .collect();
-    let overrides = Overrides {
-        name_servers: if servers.is_empty() {
-            defaults.dns.clone()
+fn told(live: &Live, made: &Made) -> Zone {
+    Zone {
+        networks: memberships(live),
+        upstreams: if made.overridden {
+            Upstreams::FromContainer(made.upstreams.clone())
         } else {
-            servers
+            Upstreams::Host
         },
-        search: own(&host.dns_search, &defaults.dns_search),
-        options: own(&host.dns_options, &defaults.dns_options),
+        forward: live
+            .ends
+            .iter()
+            .any(|end| end.default_route.0 || end.default_route.1),
+        ndots_set: made.ndots_set,
+    }
+}
+
+/// Brings the files of a running container from one set of networks to another; what the companion has to know then.
+pub(crate) fn change(
+    shared: &Shared,
+    fixed: &Fixed,
+    before: &Live,
+    after: &Live,
+) -> ApiResult<Zone> {
+    let data = shared.places.data(&fixed.id);
+    let made = resolv_conf(shared, fixed, Some(after))?;
+    let (was, is) = (own_addresses(fixed, before), own_addresses(fixed, after));
+    etc::change_resolv_conf(&data, &made.text)
+        .and_then(|()| etc::change_hosts(&data, &was, &is))
+        .map_err(|error| crate::error::internal("failed to write the container's files", &error))?;
+    Ok(told(after, &made))
+}
+
+fn resolv_conf(shared: &Shared, fixed: &Fixed, live: Option<&Live>) -> ApiResult<Made> {
+    let defaults = &shared.config.network;
+    let asked = plan::dns(&fixed.host_config)?;
+    let overrides = Overrides {
+        name_servers: or_default(asked.name_servers, &defaults.dns),
+        search: or_default(asked.search, &defaults.dns_search),
+        options: or_default(asked.options, &defaults.dns_options),
     };
-    let purpose = if live.resolves {
-        Purpose::Embedded
-    } else {
-        Purpose::Bridge {
+    let purpose = match live {
+        Some(live) if live.resolves => Purpose::Embedded,
+        Some(live) => Purpose::Bridge {
             ipv6: live.ends.iter().any(|end| end.ipv6.is_some()),
-        }
+        },
+        None if fixed.host_config.network_mode == "host" => Purpose::Host,
+        // Docker treats `none` as a bridge without IPv6.
+        None => Purpose::Bridge { ipv6: false },
     };
-    let path = source(&host::network_files().0);
-    let text = fs_err::read_to_string(path).unwrap_or_default();
-    ResolvConf::parse(&text, path).for_container(&overrides, purpose)
+    Ok(host_conf(purpose).for_container(&overrides, purpose))
+}
+
+fn or_default<T: Clone>(asked: Vec<T>, default: &[T]) -> Vec<T> {
+    if asked.is_empty() {
+        default.to_vec()
+    } else {
+        asked
+    }
+}
+
+/// The host's own file. Who asks the servers without us does not reach systemd-resolved's stub: the list behind it, then.
+/// <https://github.com/moby/moby/blob/master/daemon/container_operations_unix.go> (`buildSandboxPlatformOptions`)
+fn host_conf(purpose: Purpose) -> ResolvConf {
+    let text = host::resolv_conf();
+    match (purpose, source(&text)) {
+        (Purpose::Bridge { .. }, RESOLVED_FILE) => {
+            let behind = fs_err::read_to_string(RESOLVED_FILE).unwrap_or_default();
+            ResolvConf::parse(&behind, RESOLVED_FILE)
+        }
+        _ => ResolvConf::parse(&text, HOST_FILE),
+    }
 }
 
 fn own_addresses(fixed: &Fixed, live: &Live) -> Vec<(IpAddr, String)> {
-    let hostname = wanted::hostname(fixed);
-    let names = match fixed.config.domainname.as_str() {
-        "" => hostname,
-        domain => format!("{hostname}.{domain} {hostname}"),
-    };
+    let names = host_names(&wanted::hostname(fixed), &fixed.config.domainname);
     let addresses = live.ends.iter().flat_map(|end| end.all_addresses());
     addresses.map(|address| (address, names.clone())).collect()
+}
+
+/// The name with its domain, which either field may have, then the bare one.
+fn host_names(hostname: &str, domain: &str) -> String {
+    let whole = match domain {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain}"),
+    };
+    match whole.split_once('.') {
+        Some((bare, _)) => format!("{whole} {bare}"),
+        None => whole,
+    }
 }
 
 /// Containers of the default bridge that this one is linked to, each with its alias, host name and name.
@@ -159,4 +178,16 @@ fn host_gateway(shared: &Shared) -> Vec<IpAddr> {
         .iter()
         .filter_map(|subnet| subnet.gateway)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_names;
+
+    #[test]
+    fn a_container_knows_its_name_with_and_without_the_domain() {
+        assert_eq!(host_names("web", ""), "web");
+        assert_eq!(host_names("web", "example.org"), "web.example.org web");
+        assert_eq!(host_names("web.example.org", ""), "web.example.org web");
+    }
 }

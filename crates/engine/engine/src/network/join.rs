@@ -1,7 +1,6 @@
 //! A container joins its networks before it starts, and parts with them after its end. All of it blocks; all of it is taken
 //! back when a step fails.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -17,6 +16,7 @@ use super::membership::Addresses;
 use super::record::Record;
 use super::store::Member;
 use super::wanted::{self, Wishes};
+use super::ways::Ways;
 use super::{is_predefined, ports};
 use crate::container::Fixed;
 use crate::engine::Shared;
@@ -36,10 +36,21 @@ struct Place {
     settings: EndpointSettings,
     /// The default routes lead by it.
     route: (bool, bool),
+    /// The host's ports of these families lead to it.
+    publish: (bool, bool),
 }
 
 /// Connects a new namespace to everything that a container wants; None when it needs none of the engine.
 pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
+    let departures = &shared.networks.departures;
+    let joined = departures.patiently(|| join_now(shared, fixed));
+    joined.map_err(|error| {
+        let text = format!("failed to set up container networking: {}", error.message);
+        ApiError::new(error.kind, text)
+    })
+}
+
+fn join_now(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> {
     let links = wanted::links(fixed.host_config.links.as_deref().unwrap_or_default());
     for (alias, name) in links {
         let other = shared.registry.find(&name).map_err(|error| {
@@ -56,11 +67,17 @@ pub(crate) fn join(shared: &Shared, fixed: &Fixed) -> ApiResult<Option<Joined>> 
         }
     }
     let wishes = wanted::of(fixed);
-    let places = places(shared, fixed, &wishes)?;
+    let mut places = places(shared, fixed, &wishes)?;
     if places.is_empty() {
         return Ok(None);
     }
     let plane = shared.networks.plane()?;
+    for place in &mut places {
+        // The first use may have given the default bridge another subnet.
+        if let Some(entry) = shared.networks.get(&place.record.id) {
+            place.record = entry.record;
+        }
+    }
     let sandbox = plane.sandbox().map_err(|error| failed(&error))?;
     let mut live = Live::default();
     match fill(shared, fixed, &plane, &sandbox, places, &mut live) {
@@ -84,7 +101,6 @@ fn fill(
     live.exposed = exposed;
     let mut claims = Vec::new();
     for place in places {
-        let leads_out = place.route.0 || place.route.1;
         let end = Joining {
             shared,
             fixed,
@@ -92,7 +108,7 @@ fn fill(
             sandbox,
             place: &place,
         };
-        let (end, taken) = end.add(if leads_out { &wanted } else { &[] })?;
+        let (end, taken) = end.add(&wanted)?;
         claims.extend(taken);
         live.ends.push(end);
     }
@@ -112,13 +128,7 @@ fn places(shared: &Shared, fixed: &Fixed, wishes: &Wishes) -> ApiResult<Vec<Plac
     let mode = fixed.host_config.network_mode.as_str();
     let mut places = Vec::new();
     for (name, settings) in wishes {
-        let record = shared.networks.find(name).map_err(|error| {
-            ApiError::new(
-                error.kind,
-                format!("failed to set up container networking: {}", error.message),
-            )
-        });
-        let record = match record {
+        let record = match shared.networks.find(name) {
             Ok(record) => record,
             // The administrator wants no default bridge: its containers have no network.
             Err(_) if name == "bridge" => continue,
@@ -138,58 +148,38 @@ fn places(shared: &Shared, fixed: &Fixed, wishes: &Wishes) -> ApiResult<Vec<Plac
             record,
             settings: settings.clone(),
             route: (false, false),
+            publish: (false, false),
         });
     }
     let first =
         |place: &Place| place.record.name == mode || place.record.id.as_str().starts_with(mode);
     places.sort_by_key(|place| !first(place));
-    let chosen = [false, true].map(|v6| gateway(&places, v6));
+    let networks: Vec<_> = places
+        .iter()
+        .map(|place| (Arc::clone(&place.record), place.settings.gw_priority))
+        .collect();
+    let ways = Ways::of(&networks);
     for (number, place) in places.iter_mut().enumerate() {
-        place.route = (chosen[0] == Some(number), chosen[1] == Some(number));
+        place.route = ways.routes(number);
+        place.publish = ways.ports(number, &place.record);
     }
     Ok(places)
 }
 
-/// Which network the default route of a family leads by: the highest priority, then the first name.
-/// <https://github.com/moby/moby/blob/master/daemon/libnetwork/sandbox.go> (`Less`)
-fn gateway(places: &[Place], v6: bool) -> Option<usize> {
-    let candidates = places.iter().enumerate();
-    let candidates = candidates.filter(|(_, place)| place.record.leads_out(v6));
-    let rank = |place: &Place| {
-        (
-            Reverse(place.settings.gw_priority),
-            place.record.name.clone(),
-        )
-    };
-    candidates
-        .min_by_key(|(_, place)| rank(place))
-        .map(|(number, _)| number)
-}
-
-/// Connects a namespace to one more network: for a container that runs.
+/// Connects a namespace to one more network: for a container that runs. Nothing leads by it yet.
 pub(crate) fn join_one(
     shared: &Shared,
     fixed: &Fixed,
     sandbox: &Sandbox,
     record: Arc<Record>,
     settings: EndpointSettings,
-    live: &Live,
-) -> ApiResult<(End, Vec<Claim>)> {
+) -> ApiResult<End> {
     wanted::check(Some(&record), &record.name, &settings)?;
-    let free = |v6: bool| {
-        let taken = live.ends.iter().any(|end| {
-            if v6 {
-                end.default_route.1
-            } else {
-                end.default_route.0
-            }
-        });
-        !taken && record.leads_out(v6)
-    };
     let place = Place {
-        route: (free(false), free(true)),
         record,
         settings,
+        route: (false, false),
+        publish: (false, false),
     };
     let plane = shared.networks.plane()?;
     let joining = Joining {
@@ -199,14 +189,7 @@ pub(crate) fn join_one(
         sandbox,
         place: &place,
     };
-    let leads_out = place.route.0 || place.route.1;
-    let published = live.ends.iter().any(|end| !end.ports.is_empty());
-    let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
-    joining.add(if leads_out && !published {
-        &wanted
-    } else {
-        &[]
-    })
+    joining.add(&[]).map(|(end, _no_claims)| end)
 }
 
 struct Joining<'a> {
@@ -239,12 +222,14 @@ impl Joining<'_> {
             record,
             settings,
             route,
+            publish: families,
         } = self.place;
         let networks = &self.shared.networks;
         let own = addresses.hosts();
         let default = networks.host_binding(record);
-        let (claims, published) = ports::claim(&networks.ports, publish, own, default)?;
         let id = new_endpoint_id()?;
+        let (claims, published) = ports::claim(&networks.ports, publish, own, default, *families)
+            .map_err(|error| ports::refused(&error, self.fixed, &id))?;
         let limits = &self.fixed.host_config;
         let rate = rate_of(limits);
         let spec = EndpointSpec {
@@ -264,26 +249,19 @@ impl Joining<'_> {
             .plane
             .attach(self.sandbox, &spec)
             .map_err(|error| failed(&error))?;
-        let gateway = |v6: bool| {
-            let subnet = record.of_family(v6).find(|subnet| {
-                let address = if v6 { own.1 } else { own.0 };
-                address.is_some_and(|address| subnet.cidr.contains(address))
-            });
-            subnet
-                .and_then(super::record::Subnet::default_gateway)
-                .filter(|_| !record.internal)
-        };
+        let gateway = |address: Option<IpAddr>| record.gateway_of(address?);
         let resolved = !is_predefined(&record.name) || networks.resolves_on_bridge();
         let end = End {
             network: record.id.clone(),
             name: record.name.clone(),
             id: id.clone(),
-            mac: Some(attached.mac),
+            mac: attached.mac,
             ipv4: addresses.ipv4,
             ipv6: addresses.ipv6,
-            gateway_ipv4: gateway(false),
-            gateway_ipv6: gateway(true),
+            gateway_ipv4: gateway(own.0),
+            gateway_ipv6: gateway(own.1),
             interface: attached.interface,
+            gw_priority: settings.gw_priority,
             default_route: *route,
             ports: published,
             names: if resolved {
@@ -347,65 +325,6 @@ pub(crate) fn part_one(shared: &Shared, fixed: &Fixed, end: &End, sandbox: Optio
     }
 }
 
-/// Lets the default routes that led by an end lead by another, if there is one that leads out, with the published ports.
-pub(crate) fn move_default_routes(
-    shared: &Shared,
-    fixed: &Fixed,
-    sandbox: &Sandbox,
-    gone: &End,
-    after: &mut Live,
-) -> ApiResult<()> {
-    if !gone.ports.is_empty() {
-        after.release_claims();
-    }
-    let plane = shared.networks.plane()?;
-    for v6 in [false, true] {
-        let (lost, now) = if v6 {
-            (
-                gone.default_route.1,
-                after.ends.iter().position(|end| end.gateway_ipv6.is_some()),
-            )
-        } else {
-            (
-                gone.default_route.0,
-                after.ends.iter().position(|end| end.gateway_ipv4.is_some()),
-            )
-        };
-        let Some(end) = now.filter(|_| lost).and_then(|at| after.ends.get_mut(at)) else {
-            continue;
-        };
-        if v6 {
-            end.default_route.1 = true;
-        } else {
-            end.default_route.0 = true;
-        }
-        plane
-            .set_default_route(sandbox, end.id.as_str(), end.default_route)
-            .map_err(|error| failed(&error))?;
-    }
-    let leads_out = |end: &&mut End| end.default_route.0 || end.default_route.1;
-    let Some(end) = after.ends.iter_mut().find(leads_out) else {
-        return Ok(());
-    };
-    if gone.ports.is_empty() || !end.ports.is_empty() {
-        return Ok(());
-    }
-    let Some(entry) = shared.networks.get(&end.network) else {
-        return Ok(());
-    };
-    let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
-    let own = end.addresses().hosts();
-    let default = shared.networks.host_binding(&entry.record);
-    let (claims, published) = ports::claim(&shared.networks.ports, &wanted, own, default)?;
-    let publications: Vec<_> = published.iter().filter_map(Published::plan).collect();
-    plane
-        .publish(end.id.as_str(), &publications)
-        .map_err(|error| failed(&error))?;
-    end.ports = published;
-    after.claims().extend(claims);
-    Ok(())
-}
-
 /// Takes up what a former engine had made: addresses, membership, ports of the host.
 pub(crate) fn adopt(shared: &Shared, fixed: &Fixed, live: &mut Live) {
     let networks = &shared.networks;
@@ -439,7 +358,13 @@ pub(crate) fn adopt(shared: &Shared, fixed: &Fixed, live: &mut Live) {
         for want in wanted {
             // The companion relays these, and kept their sockets.
             let relayed = want.host.is_some_and(|host| host.is_ipv6());
-            match ports::claim(&networks.ports, &[want], own, IpAddr::from([0, 0, 0, 0])) {
+            match ports::claim(
+                &networks.ports,
+                &[want],
+                own,
+                IpAddr::from([0, 0, 0, 0]),
+                (true, true),
+            ) {
                 Ok((taken, _same)) => claims.extend(taken),
                 Err(error) if relayed => {
                     tracing::debug!(container = %fixed.id, error = %error.message, "a relayed port");

@@ -44,6 +44,9 @@ pub(crate) struct End {
     pub gateway_ipv6: Option<IpAddr>,
     /// Its name inside.
     pub interface: String,
+    /// The network with the highest one leads out.
+    #[serde(default)]
+    pub gw_priority: i64,
     /// The container's default routes lead by it.
     pub default_route: (bool, bool),
     pub ports: Vec<Published>,

@@ -1,6 +1,7 @@
 //! Names on networks: what the companion process answers for every container. It outlives the engine, and the engine
 //! outlives it: whoever comes back tells or is told everything again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_dns::{Companion, CompanionError, Endpoint, Membership, State, Transport, Zone};
 use havre_network::Sandbox;
 
-use super::live::{End, Live};
+use super::live::{End, Live, Published};
+
 use crate::engine::Shared;
 
 /// The engine's side of the companion.
@@ -18,11 +20,19 @@ use crate::engine::Shared;
 pub(crate) struct Names {
     program: PathBuf,
     exec_root: PathBuf,
-    /// Published ports that translation does not serve are relayed (`userland-proxy`).
-    relaying: bool,
+    relaying: Relaying,
     /// What the companion should know at this moment.
     wanted: Mutex<State>,
     companion: tokio::sync::Mutex<Option<Arc<Companion>>>,
+}
+
+/// Which published ports the companion passes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relaying {
+    /// Those that translation does not serve (`userland-proxy`).
+    pub on: bool,
+    /// Translation does not serve IPv4 (`iptables=false`).
+    pub ipv4: bool,
 }
 
 /// A socket of the host whose connections the companion passes on.
@@ -34,7 +44,7 @@ struct Relay {
 }
 
 impl Names {
-    pub(crate) fn new(program: PathBuf, exec_root: PathBuf, relaying: bool) -> Self {
+    pub(crate) fn new(program: PathBuf, exec_root: PathBuf, relaying: Relaying) -> Self {
         Self {
             program,
             exec_root,
@@ -68,11 +78,12 @@ impl Names {
     }
 
     fn relays_of(&self, end: &End) -> Vec<Relay> {
-        if self.relaying {
-            relays_of(end)
-        } else {
-            Vec::new()
+        if !self.relaying.on {
+            return Vec::new();
         }
+        let ports = end.ports.iter();
+        let relayed = ports.filter(|port| port.host.is_ipv6() || self.relaying.ipv4);
+        relayed.filter_map(|port| relay_of(end, port)).collect()
     }
 
     /// Whether anything is to be told at all.
@@ -95,6 +106,7 @@ impl Names {
             return Ok(());
         }
         let companion = self.companion(shared).await?;
+        let known = self.wanted().relays.clone();
         self.adopt(id, live, zone.clone());
         for end in live.ends.iter().filter(|end| !end.names.is_empty()) {
             let network = end.network.as_str();
@@ -107,21 +119,29 @@ impl Names {
             let served = companion.serve(id, &zone, udp, tcp).await;
             served.map_err(|error| refused(&error))?;
         }
-        for relay in relays {
+        // Connections through those that are there already go on.
+        for relay in relays
+            .into_iter()
+            .filter(|one| !known.contains_key(&one.id))
+        {
             start_relay(&companion, live, &relay).await?;
         }
         Ok(())
     }
 
-    /// A container that runs is on one network more or less.
+    /// A container that runs is on one network more or less, or has another name.
     pub(crate) async fn change(
         &self,
         shared: &Arc<Shared>,
         id: &str,
-        live: &Live,
+        (before, live): (&Live, &Live),
         zone: Zone,
         sockets: Option<(OwnedFd, OwnedFd)>,
     ) -> ApiResult<()> {
+        let kept: BTreeSet<String> = self.relays(live).into_iter().map(|one| one.id).collect();
+        let moved = self.relays(before).into_iter();
+        let moved = moved.map(|one| one.id).filter(|id| !kept.contains(id));
+        self.stop_relays(moved.collect()).await;
         if sockets.is_none() && self.wanted().containers.contains_key(id) {
             let companion = self.companion(shared).await?;
             let told = companion.update(id, &zone).await;
@@ -151,11 +171,10 @@ impl Names {
         if end.names.is_empty() && relays.is_empty() {
             return;
         }
+        self.stop_relays(relays.into_iter().map(|one| one.id).collect())
+            .await;
         {
             let mut wanted = self.wanted();
-            for relay in &relays {
-                wanted.relays.remove(&relay.id);
-            }
             let known = wanted.networks.get_mut(network);
             let empty = known.is_some_and(|known| {
                 known.endpoints.remove(end.id.as_str());
@@ -168,11 +187,20 @@ impl Names {
         let Some(companion) = self.companion.lock().await.clone() else {
             return;
         };
-        for relay in &relays {
-            quiet(companion.stop_relay(&relay.id).await);
-        }
         if !end.names.is_empty() {
             quiet(companion.leave(network, end.id.as_str()).await);
+        }
+    }
+
+    async fn stop_relays(&self, ids: Vec<String>) {
+        for id in &ids {
+            self.wanted().relays.remove(id);
+        }
+        let companion = self.companion.lock().await.clone();
+        for id in ids {
+            if let Some(companion) = &companion {
+                quiet(companion.stop_relay(&id).await);
+            }
         }
     }
 
@@ -297,29 +325,28 @@ pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
         .collect()
 }
 
-/// Published ports that translation does not serve: IPv6's loopback address, and IPv6 to a container without it.
-fn relays_of(end: &End) -> Vec<Relay> {
-    let Some(target) = end.ipv6.or(end.ipv4).map(havre_types::Cidr::address) else {
-        return Vec::new();
+/// The relay of a published port: of IPv6's loopback address, to a container without IPv6, or where nothing is translated.
+fn relay_of(end: &End, port: &Published) -> Option<Relay> {
+    let (first, second) = if port.host.is_ipv6() {
+        (end.ipv6, end.ipv4)
+    } else {
+        (end.ipv4, end.ipv6)
     };
-    let ports = end.ports.iter().filter(|port| port.host.is_ipv6());
-    let relays = ports.filter_map(|port| {
-        let transport = match port.protocol.as_str() {
-            "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            _ => return None,
-        };
-        Some(Relay {
-            id: format!(
-                "{}/{}/{}/{}",
-                end.id, port.host, port.host_port, port.protocol
-            ),
-            transport,
-            listener: SocketAddr::new(port.host, port.host_port),
-            target: SocketAddr::new(target, port.container_port),
-        })
-    });
-    relays.collect()
+    let target = first.or(second)?.address();
+    let transport = match port.protocol.as_str() {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return None,
+    };
+    Some(Relay {
+        id: format!(
+            "{}/{}/{}/{}",
+            end.id, port.host, port.host_port, port.protocol
+        ),
+        transport,
+        listener: SocketAddr::new(port.host, port.host_port),
+        target: SocketAddr::new(target, port.container_port),
+    })
 }
 
 async fn start_relay(companion: &Companion, live: &Live, relay: &Relay) -> ApiResult<()> {

@@ -28,6 +28,9 @@ const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 /// Not Docker's: containers send from their own addresses alone.
 const ANTI_SPOOFING: &str = "havre.network.anti_spoofing";
 
+/// The mode of `macvlan` in which one interface takes the parent over.
+pub(super) const PASSTHRU: &str = "passthru";
+
 /// What Ethernet and the kernel's bridges can carry.
 const MTUS: std::ops::RangeInclusive<i64> = 68..=65_535;
 
@@ -109,6 +112,19 @@ impl Driver {
             Self::Macvlan(_) | Self::Ipvlan(_) | Self::Host | Self::Null => false,
         }
     }
+
+    /// Its ends reach nothing but each other: they have no parent of the host.
+    pub(crate) fn leads_nowhere(&self) -> bool {
+        match self {
+            Self::Macvlan(vlan) | Self::Ipvlan(vlan) => vlan.parent.is_none(),
+            Self::Bridge(_) | Self::Host | Self::Null => false,
+        }
+    }
+
+    /// Everything outside is reached by the routes of the parent: a default route needs no gateway.
+    pub(crate) fn routes_alone(&self) -> bool {
+        matches!(self, Self::Ipvlan(vlan) if vlan.mode != "l2")
+    }
 }
 
 /// Docker's answer for a driver that is neither built in nor a plugin.
@@ -189,7 +205,7 @@ fn only_for_bridges(options: &StringMap) -> ApiResult<()> {
 }
 
 fn macvlan(options: &StringMap) -> ApiResult<Vlan> {
-    let mode = one_of(options, "macvlan_mode", &["bridge", "private", "vepa", "passthru"])
+    let mode = one_of(options, "macvlan_mode", &["bridge", "private", "vepa", PASSTHRU])
         .map_err(|mode| {
             ApiError::invalid(format!(
                 "requested macvlan mode '{mode}' is not valid, 'bridge' mode is the macvlan driver default"

@@ -10,7 +10,7 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_network::{
     BridgeOptions, Driver as Plan, EndpointSpec, IpvlanFlag, IpvlanMode, IpvlanOptions,
     MacvlanMode, MacvlanOptions, NetworkError, NetworkSpec, Plane, PlaneOptions, Reconciled,
-    Subnet,
+    Subnet, Turn,
 };
 use havre_types::{Classify as _, chain};
 
@@ -84,6 +84,9 @@ impl Networks {
         crate::host::make_private_dir(&options.directory)
             .map_err(|error| crate::error::internal("failed to open the networks", &error))?;
         let plane = Plane::open(options.clone()).map_err(|error| failed(&error))?;
+        let _turn = turn();
+        self.renew_default_bridge(ends)
+            .map_err(ApiError::internal)?;
         let specs: Vec<NetworkSpec> = self
             .all()
             .iter()
@@ -96,6 +99,32 @@ impl Networks {
         let plane = Arc::new(plane);
         *opened = Some(Arc::clone(&plane));
         Ok(plane)
+    }
+
+    /// While it is kept, no other engine chooses a subnet.
+    pub(super) fn turn(&self) -> ApiResult<Option<Turn>> {
+        if self.kernel.options.is_none() {
+            return Ok(None);
+        }
+        // It takes a turn of its own when it is opened.
+        self.plane()?;
+        Ok(turn())
+    }
+
+    /// What the host's own rules keep containers from, in words for whoever looks for the reason.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let opened = self.kernel.opened.lock();
+        let plane = opened.unwrap_or_else(PoisonError::into_inner).clone();
+        let closed = plane.and_then(|plane| plane.closed_by().ok());
+        let prefix = havre_network::names::bridge_prefix(&self.instance);
+        let closed = closed.unwrap_or_default().into_iter();
+        let told = closed.map(|chain| {
+            format!(
+                "WARNING: the host's firewall chain \"{chain}\" drops what it does not know: containers reach other \
+                 hosts and are reached by them only if it accepts packets from and to interfaces \"{prefix}*\""
+            )
+        });
+        told.collect()
     }
 
     /// Makes what a network needs on the host. What a failed call made, it took away again.
@@ -147,7 +176,7 @@ impl Networks {
             driver,
             ipv4,
             ipv6,
-            internal: record.internal,
+            internal: record.is_closed(),
         }))
     }
 
@@ -171,6 +200,14 @@ fn tell(found: &Reconciled) {
     if !found.removed.is_empty() {
         tracing::info!(interfaces = ?found.removed, "what was left of networks is removed");
     }
+}
+
+fn turn() -> Option<Turn> {
+    let taken = Turn::take();
+    if !matches!(taken, Ok(Some(_))) {
+        tracing::warn!("another engine may choose the same subnets at this moment");
+    }
+    taken.ok().flatten()
 }
 
 fn bridge_plan(interface: String, bridge: Bridge) -> BridgeOptions {
@@ -201,7 +238,7 @@ fn macvlan_plan(vlan: Vlan, mtu: Option<u32>) -> ApiResult<MacvlanOptions> {
         "" | "bridge" => MacvlanMode::Bridge,
         "vepa" => MacvlanMode::Vepa,
         "private" => MacvlanMode::Private,
-        "passthru" => MacvlanMode::Passthru { nopromisc: false },
+        options::PASSTHRU => MacvlanMode::Passthru { nopromisc: false },
         other => return Err(unknown("macvlan mode", other)),
     };
     Ok(MacvlanOptions {

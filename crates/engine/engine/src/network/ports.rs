@@ -8,9 +8,10 @@ use havre_api_traits::{ApiError, ApiResult};
 use havre_engine_types::{ContainerConfig, HostConfig, PortBinding};
 use havre_network::Protocol;
 use havre_network::ports::{Claim, Ports, Request};
-use havre_types::Classify as _;
+use havre_types::{Classify as _, EndpointId};
 
 use super::live::{Published, protocol};
+use crate::container::Fixed;
 
 /// A port that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,22 +116,34 @@ fn of_host(binding: &PortBinding) -> ApiResult<(Option<IpAddr>, Option<RangeIncl
     Ok((host, (last != 0).then_some(first..=last)))
 }
 
-/// Takes ports of the host for a container at these addresses. `default` is the host's address when none is named.
+/// Takes ports of the host for a container at these addresses. `default` is the host's address when none is named; only
+/// addresses of the host of `families`, IPv4 and IPv6, are taken.
 pub(crate) fn claim(
     ports: &Ports,
     wanted: &[Wanted],
     container: (Option<IpAddr>, Option<IpAddr>),
     default: IpAddr,
+    families: (bool, bool),
 ) -> ApiResult<(Vec<Claim>, Vec<Published>)> {
     let (mut claims, mut published) = (Vec::new(), Vec::new());
     let six = ipv6_is_there();
     for want in wanted {
-        let hosts = match want.host.unwrap_or(default) {
+        let mut hosts = match want.host.unwrap_or(default) {
             any if any.is_unspecified() && want.host.is_none() && six => {
                 vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
             }
             one => vec![one],
         };
+        hosts.retain(|host| {
+            if host.is_ipv6() {
+                families.1
+            } else {
+                families.0
+            }
+        });
+        if hosts.is_empty() {
+            continue;
+        }
         let address = container.0.or(container.1);
         let request = Request {
             protocol: want.protocol,
@@ -153,6 +166,15 @@ pub(crate) fn claim(
         claims.push(claim);
     }
     Ok((claims, published))
+}
+
+/// A port that cannot be had, in Docker's words.
+pub(crate) fn refused(error: &ApiError, fixed: &Fixed, endpoint: &EndpointId) -> ApiError {
+    let text = format!(
+        "driver failed programming external connectivity on endpoint {} ({endpoint}): {}",
+        fixed.name, error.message
+    );
+    ApiError::new(error.kind, text)
 }
 
 /// Whether the host speaks IPv6 at all.

@@ -28,7 +28,12 @@ async fn remove_record(shared: &Arc<Shared>, record: &Arc<Record>) -> ApiResult<
     }
     let networks = &shared.networks;
     let _one_after_the_other = networks.changing.lock().await;
-    let record = networks.withdraw(&record.id)?;
+    let (kept, id) = (Arc::clone(shared), record.id.clone());
+    let withdrawn = blocking(move || {
+        let networks = &kept.networks;
+        networks.departures.patiently(|| networks.withdraw(&id))
+    });
+    let record = withdrawn.await?;
     if let Err(error) = take_down(shared, &record).await {
         networks.restore(&record);
         return Err(ApiError::new(

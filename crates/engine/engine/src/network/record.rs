@@ -8,6 +8,8 @@ use havre_network::ipam::PoolId;
 use havre_types::{Cidr, NetworkId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::options::Driver;
+
 /// Kind of the documents in the metadata store.
 pub(crate) const KIND: &str = "network";
 /// The version of the document; a newer one is left alone and named.
@@ -51,12 +53,35 @@ pub(crate) struct Subnet {
     pub range: Option<Cidr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
+    /// The user named the subnet; only then an end's address can be asked for.
+    #[serde(default = "yes")]
+    pub asked: bool,
+    /// The user named the gateway. One that was chosen in a subnet of the user's is not shown, as with Docker.
+    #[serde(default = "yes")]
+    pub gateway_asked: bool,
     /// Addresses of others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux: BTreeMap<String, IpAddr>,
 }
 
+/// Of records that do not say it.
+fn yes() -> bool {
+    true
+}
+
 impl Subnet {
+    /// A subnet that somebody asked for, and nothing else.
+    pub(crate) fn of(cidr: Cidr) -> Self {
+        Self {
+            cidr,
+            range: None,
+            gateway: None,
+            asked: true,
+            gateway_asked: true,
+            aux: BTreeMap::new(),
+        }
+    }
+
     /// Its claim to addresses.
     pub(crate) fn pool(&self) -> PoolId {
         PoolId {
@@ -81,6 +106,7 @@ impl Subnet {
             gateway: self
                 .gateway
                 .as_ref()
+                .filter(|_| self.gateway_asked || !self.asked)
                 .map(|gateway| text(gateway))
                 .unwrap_or_default(),
             aux_addresses: (!self.aux.is_empty()).then(|| aux.collect()),
@@ -150,10 +176,44 @@ impl Record {
             .filter(move |subnet| subnet.cidr.address().is_ipv6() == v6)
     }
 
+    /// The driver with its options; None of a record whose options cannot be read.
+    fn driver(&self) -> Option<Driver> {
+        Driver::read(&self.driver, &self.options, self.internal).ok()
+    }
+
+    /// Nothing leads out of it: the user said so, or its parent leads nowhere.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.internal || self.driver().is_some_and(|driver| driver.leads_nowhere())
+    }
+
+    /// Its default routes lead by the interface, to no gateway.
+    fn needs_no_gateway(&self) -> bool {
+        self.driver().is_some_and(|driver| driver.routes_alone())
+    }
+
     /// Whether a default route of this family may lead by it.
     pub(crate) fn leads_out(&self, v6: bool) -> bool {
-        let with_gateway = |subnet: &Subnet| subnet.default_gateway().is_some();
-        !self.internal && self.of_family(v6).any(with_gateway)
+        if self.is_closed() {
+            return false;
+        }
+        let any = self.needs_no_gateway();
+        self.of_family(v6)
+            .any(|subnet| any || subnet.default_gateway().is_some())
+    }
+
+    /// Where an end with this address sends what goes outside.
+    pub(crate) fn gateway_of(&self, address: IpAddr) -> Option<IpAddr> {
+        if self.is_closed() || self.needs_no_gateway() {
+            return None;
+        }
+        let mut subnets = self.subnets.iter();
+        let own = subnets.find(|subnet| subnet.cidr.contains(address))?;
+        own.default_gateway()
+    }
+
+    /// Whether ports of its ends can be published: only the host's own bridges have them, as with Docker.
+    pub(crate) fn publishes(&self) -> bool {
+        self.driver == "bridge"
     }
 
     /// As lists and `inspect` tell it.
@@ -198,17 +258,14 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let mut record = Record::bare(NetworkId::from_bytes([3; 32]), "web", "bridge");
         record.subnets.push(Subnet {
-            cidr: "10.1.0.0/24".parse().unwrap(),
             range: "10.1.0.0/25".parse().ok(),
             gateway: "10.1.0.1".parse().ok(),
             aux: [("router".to_owned(), "10.1.0.9".parse().unwrap())].into(),
+            ..Subnet::of("10.1.0.0/24".parse().unwrap())
         });
-        record.subnets.push(Subnet {
-            cidr: "fd00::/64".parse().unwrap(),
-            range: None,
-            gateway: None,
-            aux: BTreeMap::new(),
-        });
+        record
+            .subnets
+            .push(Subnet::of("fd00::/64".parse().unwrap()));
         let body = record.to_json().unwrap();
         assert_eq!(Record::from_json(&body).unwrap(), record);
         let newer = String::from_utf8(body)
@@ -220,5 +277,47 @@ mod tests {
         );
         let told = record.told().ipam.config.unwrap();
         insta::assert_snapshot!(serde_json::to_string(&told).unwrap());
+    }
+
+    #[test]
+    fn a_way_out_depends_on_parent_mode_and_gateway() {
+        let record = |driver: &str, options: &[(&str, &str)], gateway: bool| {
+            let mut record = Record::bare(NetworkId::from_bytes([3; 32]), "x", driver);
+            let pairs = options.iter();
+            record.options = pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
+            record.subnets.push(Subnet {
+                gateway: gateway.then(|| "10.1.0.1".parse().unwrap()),
+                ..Subnet::of("10.1.0.0/24".parse().unwrap())
+            });
+            record
+        };
+        let parent = ("parent", "eth0");
+        let (l3, l3s) = (("ipvlan_mode", "l3"), ("ipvlan_mode", "l3s"));
+        for (driver, options, gateway, leads, shown) in [
+            ("bridge", vec![], true, true, true),
+            ("macvlan", vec![parent], true, true, true),
+            ("macvlan", vec![parent], false, false, false),
+            ("macvlan", vec![], true, false, false),
+            ("ipvlan", vec![parent], true, true, true),
+            ("ipvlan", vec![parent], false, false, false),
+            ("ipvlan", vec![], true, false, false),
+            ("ipvlan", vec![("parent", "")], true, false, false),
+            ("ipvlan", vec![parent, l3], false, true, false),
+            ("ipvlan", vec![parent, l3s], true, true, false),
+            ("ipvlan", vec![l3], true, false, false),
+        ] {
+            let mut record = record(driver, &options, gateway);
+            let address = "10.1.0.7".parse().unwrap();
+            let found = (
+                record.leads_out(false),
+                record.gateway_of(address).is_some(),
+            );
+            assert_eq!(found, (leads, shown), "{driver} {options:?} {gateway}");
+            assert!(!record.leads_out(true));
+            record.internal = true;
+            assert!(!record.leads_out(false) && record.gateway_of(address).is_none());
+        }
     }
 }

@@ -14,6 +14,7 @@ use havre_network::ports::Ports;
 use havre_types::{Cidr, ContainerId, Digest, EndpointId, MacAddress, NetworkId};
 
 use super::defaults::{DefaultBridge, NetworkDefaults};
+use super::departures::Departures;
 use super::no_such_network;
 use super::plane::Kernel;
 use super::record::{KIND, Record};
@@ -30,8 +31,9 @@ pub(crate) struct Networks {
     pub(super) kernel: Kernel,
     /// Ports of the host that containers have.
     pub(crate) ports: Ports,
-    /// Names are resolved on the default bridge, too.
-    default_dns: bool,
+    pub(crate) departures: Arc<Departures>,
+    /// What the administrator wants of the default bridge.
+    pub(super) defaults: NetworkDefaults,
     /// Tells this engine's interfaces from others.
     pub(super) instance: String,
 }
@@ -100,7 +102,8 @@ pub(crate) fn open(
         changing: tokio::sync::Mutex::new(()),
         kernel: Kernel::new(plane),
         ports: Ports::new(),
-        default_dns: defaults.default_dns,
+        departures: Arc::default(),
+        defaults: defaults.clone(),
         instance: instance.to_owned(),
     };
     let (bridges, others): (Vec<Record>, Vec<Record>) = records
@@ -271,7 +274,7 @@ impl Networks {
     }
 
     /// Claims the subnets of a record that was read, with its gateways and the addresses of others.
-    fn claim(&self, record: &Record) {
+    pub(super) fn claim(&self, record: &Record) {
         let claimed = self.with_space(|space| -> Result<(), IpamError> {
             for subnet in &record.subnets {
                 space.request(PoolRequest {
@@ -292,7 +295,7 @@ impl Networks {
 
     /// Whether names of containers are resolved on the default bridge.
     pub(crate) fn resolves_on_bridge(&self) -> bool {
-        self.default_dns
+        self.defaults.default_dns
     }
 
     /// The host's interface of a bridge network.

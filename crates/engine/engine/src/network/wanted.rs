@@ -54,7 +54,10 @@ pub(crate) fn settle(
         };
         clear(&mut settings);
         let record = networks.find(&name).ok();
-        check(record.as_deref(), &name, &settings)?;
+        check(record.as_deref(), &name, &settings).map_err(|error| {
+            let text = format!("invalid config for network {name}: {}", error.message);
+            ApiError::new(error.kind, text)
+        })?;
         // By name, so that inspect shows one for each.
         let key = record.map_or(name, |record| record.name.clone());
         wishes.insert(key, settings);
@@ -140,17 +143,7 @@ pub(crate) fn check(
     for (text, v6) in [(four, false), (six, true)] {
         match address(text, v6) {
             Ok(Some(address)) => {
-                let outside = record.is_some_and(|record| {
-                    !record
-                        .subnets
-                        .iter()
-                        .any(|subnet| subnet.cidr.contains(address))
-                });
-                if outside {
-                    wrong.push(format!(
-                        "no configured subnet contains IP address {address}"
-                    ));
-                }
+                wrong.extend(record.and_then(|record| outside(record, address)));
             }
             Ok(None) => {}
             Err(text) => wrong.push(text),
@@ -181,12 +174,32 @@ pub(crate) fn check(
         }
     }
     if !wrong.is_empty() {
+        let told = match wrong.as_slice() {
+            [one] => one.clone(),
+            several => format!("* {}", several.join("\n* ")),
+        };
         return Err(ApiError::invalid(format!(
-            "invalid endpoint settings:\n{}",
-            wrong.join("\n")
+            "invalid endpoint settings:\n{told}"
         )));
     }
     mac(settings).map(drop)
+}
+
+/// Why an end on a network cannot have an address.
+/// <https://github.com/moby/moby/blob/master/daemon/network/network_mode_unix.go>, `EndpointIPAMConfig.IsInRange`
+fn outside(record: &Record, address: IpAddr) -> Option<String> {
+    let mut asked = record
+        .of_family(address.is_ipv6())
+        .filter(|subnet| subnet.asked)
+        .peekable();
+    if asked.peek().is_none() {
+        return Some(
+            "user specified IP address is supported only when connecting to networks with user configured subnets"
+                .to_owned(),
+        );
+    }
+    (!asked.any(|subnet| subnet.cidr.contains(address)))
+        .then(|| format!("no configured subnet or ip-range contain the IP address {address}"))
 }
 
 fn is_one_word(text: &str) -> bool {
@@ -341,8 +354,8 @@ mod tests {
             judged("bridge", json!({"IPAMConfig": {"IPv4Address": "1.2.3.4"}, "Aliases": ["db"]})).unwrap_err(),
             @r"
         invalid endpoint settings:
-        user specified IP address is supported on user defined networks only
-        network-scoped aliases are only supported for user-defined networks
+        * user specified IP address is supported on user defined networks only
+        * network-scoped aliases are only supported for user-defined networks
         "
         );
         judged(

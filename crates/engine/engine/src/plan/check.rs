@@ -30,8 +30,8 @@ pub(crate) fn check(
         ..files::HostsFile::default()
     };
     let extra = host.extra_hosts.as_deref().unwrap_or_default();
-    files::hosts(None, extra, &networks)?;
-    name_servers(host)?;
+    files::hosts(extra, &networks)?;
+    files::dns(host)?;
     if !config.stop_signal.is_empty() {
         signal::parse(&config.stop_signal)?;
     }
@@ -48,6 +48,9 @@ pub(crate) fn check(
     resources::check(host, facts)?;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     warnings.extend(security::warning(&security));
+    if modes.network == Mode::Host && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     let own = sysctl::Own {
         ipc: modes.ipc != Mode::Host,
         net: modes.network != Mode::Host,
@@ -78,31 +81,6 @@ pub(crate) fn check(
         ));
     }
     Ok(warnings)
-}
-
-/// What becomes the container's `resolv.conf`; nothing in it may add a line (SECURITY N18).
-fn name_servers(host: &HostConfig) -> Result<(), ApiError> {
-    fn given(list: Option<&Vec<String>>) -> impl Iterator<Item = &str> {
-        let all = list.into_iter().flatten().map(String::as_str);
-        all.filter(|text| !text.is_empty())
-    }
-    let refuse = |error: havre_dns::grammar::GrammarError| ApiError::invalid(error.to_string());
-    for server in given(host.dns.as_ref()) {
-        // An address of a link has its interface behind it.
-        let (address, zone) = server.split_once('%').unwrap_or((server, "lo"));
-        let known = address.parse::<std::net::IpAddr>().is_ok();
-        if !known || !havre_network::names::is_interface(zone) {
-            return Err(ApiError::invalid(format!(
-                "invalid DNS server {server:?}: it is not an IP address"
-            )));
-        }
-    }
-    given(host.dns_search.as_ref())
-        .try_for_each(havre_dns::grammar::search_domain)
-        .map_err(refuse)?;
-    given(host.dns_options.as_ref())
-        .try_for_each(havre_dns::grammar::option)
-        .map_err(refuse)
 }
 
 /// Settings that exclude each other or mean nothing on Linux.
@@ -141,6 +119,12 @@ fn conflicts(config: &ContainerConfig, host: &HostConfig) -> Result<(), ApiError
         if let Some((_, what)) = taken.into_iter().find(|(given, _)| *given) {
             return refuse(format!("conflicting options: {what}"));
         }
+    }
+    if host.network_mode == "host" && any(host.links.as_ref()) {
+        return refuse(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+                .to_owned(),
+        );
     }
     if host.uts_mode == "host" && !config.hostname.is_empty() {
         return refuse("conflicting options: hostname and the UTS mode".to_owned());

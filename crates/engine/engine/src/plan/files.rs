@@ -1,4 +1,4 @@
-//! The text of `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+//! The text of `/etc/hosts` and `/etc/hostname`, and what a request says of `/etc/resolv.conf`.
 //!
 //! Everything a user gives ends on one line or is refused: a newline in a host name must not add an entry.
 
@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use havre_api_traits::ApiError;
+use havre_dns::resolvconf::Overrides;
+use havre_engine_types::HostConfig;
 
 const LOCAL: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
                      ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
@@ -21,17 +23,9 @@ pub(crate) struct HostsFile {
     pub own: Vec<(IpAddr, String)>,
 }
 
-/// `/etc/hosts`: the loopback block, or the host's own file on the host network, then `--add-host`, linked containers,
-/// the container itself.
-pub(crate) fn hosts(
-    host_network: Option<&str>,
-    extra: &[String],
-    networks: &HostsFile,
-) -> Result<String, ApiError> {
-    let mut text = host_network.unwrap_or(LOCAL).to_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
+/// `/etc/hosts`: the loopback block, then `--add-host`, linked containers, the container itself.
+pub(crate) fn hosts(extra: &[String], networks: &HostsFile) -> Result<String, ApiError> {
+    let mut text = LOCAL.to_owned();
     for entry in extra {
         let (name, address) = entry
             .split_once([':', '='])
@@ -69,54 +63,30 @@ pub(crate) fn hostname(name: &str) -> String {
     format!("{name}\n")
 }
 
-/// What `--dns`, `--dns-search` and `--dns-option` say.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Dns<'a> {
-    pub servers: &'a [String],
-    pub search: &'a [String],
-    pub options: &'a [String],
-}
-
-/// `/etc/resolv.conf`: the host's, each kind of line replaced by what the request gives.
-pub(crate) fn resolv_conf(host: &str, dns: Dns<'_>) -> Result<String, ApiError> {
-    if dns.servers.is_empty() && dns.search.is_empty() && dns.options.is_empty() {
-        return Ok(host.to_owned());
+/// What `--dns`, `--dns-search` and `--dns-option` say. The first two refusals are the docker command line's.
+/// <https://github.com/moby/moby/blob/master/daemon/pkg/opts/opts.go> (`ValidateIPAddress`, `ValidateDNSSearch`)
+pub(crate) fn dns(host: &HostConfig) -> Result<Overrides, ApiError> {
+    let mut name_servers = Vec::new();
+    for server in host.dns.iter().flatten() {
+        let address = server.parse::<IpAddr>().map_err(|_not_an_address| {
+            ApiError::invalid(format!("IP address is not correctly formatted: {server:?}"))
+        })?;
+        name_servers.push(address);
     }
-    for server in dns.servers {
-        if server.parse::<IpAddr>().is_err() {
-            return Err(ApiError::invalid(format!("{server} is not an ip address")));
+    let words = |given: &Option<Vec<String>>, what: &str| {
+        let list = given.clone().unwrap_or_default();
+        match list.iter().find(|word| !is_one_word(word)) {
+            Some(wrong) => Err(ApiError::invalid(format!(
+                "{wrong:?} is not a valid {what}"
+            ))),
+            None => Ok(list),
         }
-    }
-    for word in dns.search.iter().chain(dns.options) {
-        if !is_one_word(word) {
-            return Err(ApiError::invalid(format!(
-                "{word:?} is not a valid domain or option"
-            )));
-        }
-    }
-    let mut text = String::new();
-    let kinds = [
-        ("nameserver", dns.servers),
-        ("search", dns.search),
-        ("options", dns.options),
-    ];
-    for (kind, given) in kinds {
-        if given.is_empty() {
-            for line in host
-                .lines()
-                .filter(|line| line.split_whitespace().next() == Some(kind))
-            {
-                writeln!(text, "{line}").ok();
-            }
-        } else if kind == "nameserver" {
-            for server in given {
-                writeln!(text, "nameserver {server}").ok();
-            }
-        } else if given != ["."] {
-            writeln!(text, "{kind} {}", given.join(" ")).ok();
-        }
-    }
-    Ok(text)
+    };
+    Ok(Overrides {
+        name_servers,
+        search: words(&host.dns_search, "domain")?,
+        options: words(&host.dns_options, "DNS option")?,
+    })
 }
 
 /// Refuses host names which would not fit or would add a line somewhere.
@@ -150,28 +120,12 @@ mod tests {
     #[test]
     fn files_are_as_dockers() {
         let text = hosts(
-            None,
             &["db:10.0.0.1".to_owned(), "six:[::2]".to_owned()],
             &HostsFile::default(),
         )
         .unwrap();
         insta::assert_snapshot!(text);
         assert_eq!(hostname("box"), "box\n");
-    }
-
-    #[test]
-    fn a_request_replaces_its_own_kind_of_line_only() {
-        let host = "# made by hand\nnameserver 9.9.9.9\nsearch home\noptions ndots:2\n";
-        assert_eq!(resolv_conf(host, Dns::default()).unwrap(), host);
-        let servers = ["1.1.1.1".to_owned()];
-        let dns = Dns {
-            servers: &servers,
-            ..Dns::default()
-        };
-        assert_eq!(
-            resolv_conf(host, dns).unwrap(),
-            "nameserver 1.1.1.1\nsearch home\noptions ndots:2\n"
-        );
     }
 
     #[test]
@@ -185,28 +139,29 @@ mod tests {
             "a:x",
         ] {
             assert!(
-                hosts(None, &[hostile.to_owned()], &HostsFile::default()).is_err(),
+                hosts(&[hostile.to_owned()], &HostsFile::default()).is_err(),
                 "{hostile:?}"
             );
         }
-        for hostile in ["x\nnameserver 6.6.6.6", "a b", ""] {
-            let given = [hostile.to_owned()];
-            resolv_conf(
-                "",
-                Dns {
-                    search: &given,
-                    ..Dns::default()
+        for hostile in ["x\nnameserver 6.6.6.6", "a b", "1.1.1.1\n", ""] {
+            let given = Some(vec![hostile.to_owned()]);
+            let none = HostConfig::default;
+            for host in [
+                HostConfig {
+                    dns: given.clone(),
+                    ..none()
                 },
-            )
-            .unwrap_err();
-            resolv_conf(
-                "",
-                Dns {
-                    servers: &given,
-                    ..Dns::default()
+                HostConfig {
+                    dns_search: given.clone(),
+                    ..none()
                 },
-            )
-            .unwrap_err();
+                HostConfig {
+                    dns_options: given.clone(),
+                    ..none()
+                },
+            ] {
+                dns(&host).unwrap_err();
+            }
         }
         let long = "a".repeat(65);
         for hostile in ["a\nb", "a b", "a\u{2028}b", long.as_str()] {

@@ -18,20 +18,7 @@ use crate::state::Status;
 
 /// Collects the facts; reads a few files.
 pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
-    let (mut running, mut paused, mut stopped) = (0, 0, 0);
-    for container in shared.registry.all() {
-        match container.now().state.status {
-            Status::Running | Status::Restarting => running += 1,
-            Status::Paused => paused += 1,
-            Status::Created
-            | Status::Starting
-            | Status::Exited
-            | Status::Removing
-            | Status::Dead => {
-                stopped += 1;
-            }
-        }
-    }
+    let (running, paused, stopped) = counts(shared);
     let uname = rustix::system::uname();
     let os = os_release();
     let config = &shared.config;
@@ -96,9 +83,32 @@ pub(super) fn info(shared: &Shared, tasks: usize) -> SystemInfo {
         ],
         ipv4_forwarding: fs_err::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|t| t.trim() == "1"),
-        warnings: missing().into_iter().chain(devices.warnings).collect(),
+        warnings: missing()
+            .into_iter()
+            .chain(devices.warnings)
+            .chain(shared.networks.warnings())
+            .collect(),
         ..cgroup_info()
     }
+}
+
+/// How many containers run, are paused, do neither.
+fn counts(shared: &Shared) -> (i64, i64, i64) {
+    let (mut running, mut paused, mut stopped) = (0, 0, 0);
+    for container in shared.registry.all() {
+        match container.now().state.status {
+            Status::Running | Status::Restarting => running += 1,
+            Status::Paused => paused += 1,
+            Status::Created
+            | Status::Starting
+            | Status::Exited
+            | Status::Removing
+            | Status::Dead => {
+                stopped += 1;
+            }
+        }
+    }
+    (running, paused, stopped)
 }
 
 fn discovered(name: &str) -> DeviceInfo {

@@ -117,6 +117,7 @@ impl Fixture {
             config,
             host_config: Some(host),
             networking_config: None,
+            mac_address: String::new(),
         };
         let name = Some(name.to_owned());
         self.containers

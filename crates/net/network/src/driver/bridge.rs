@@ -1,10 +1,10 @@
 //! A switch of this host, and cables from it into namespaces.
 
-use havre_netlink::{Kind, Link, LinkChange, NewLink, Port, Route, Shaper};
+use havre_netlink::{Kind, Link, LinkChange, NewLink, Port, Route};
 use havre_types::{Cidr, MacAddress};
 
 use super::inner::Inner;
-use super::mac_of;
+use super::{VETH, bound, mac_of};
 use crate::error::NetworkError;
 use crate::inside::{parameter, set_if_there, set_parameter};
 use crate::names;
@@ -53,11 +53,12 @@ fn make(route: &mut Route, instance: &str, options: &BridgeOptions) -> Result<Li
         source: std::io::Error::other(error.to_string()),
     })?;
     // With an address of its own the bridge keeps it, whatever is plugged in.
-    route.create_link(&NewLink {
+    let made = route.create_link(&NewLink {
         address: Some(MacAddress::local(bytes)),
         mtu: Some(options.mtu.unwrap_or(MTU)),
         ..NewLink::new(&options.interface, Kind::Bridge)
-    })?;
+    });
+    made.map_err(NetworkError::without("bridges"))?;
     let link = route.link(&options.interface)?;
     let mark = alias(instance);
     let change = LinkChange {
@@ -206,7 +207,7 @@ impl Joining<'_> {
         Ok(Attached {
             interface: name,
             host_interface: Some(cable.host),
-            mac: mac_of(self.spec).unwrap_or(MacAddress([0; 6])),
+            mac: mac_of(self.spec),
         })
     }
 
@@ -222,7 +223,8 @@ impl Joining<'_> {
             namespace: Some(sandbox.fd()),
             ..NewLink::new(name, Kind::Other(""))
         };
-        outside.create_link(&NewLink::new(&self.host, Kind::Veth(&peer)))?;
+        let made = outside.create_link(&NewLink::new(&self.host, Kind::Veth(&peer)));
+        made.map_err(NetworkError::without(VETH))?;
         let found = outside.link(&self.host).and_then(|link| {
             let inner = state.route.link(name)?;
             Ok((link.index, inner.index))
@@ -253,7 +255,7 @@ impl Joining<'_> {
         outside.change_link(cable.host_index, &change)?;
         outside.change_port(cable.host_index, port(self.options))?;
         if let Some(rate) = self.spec.rate.and_then(|rate| rate.receive) {
-            outside.shape(cable.host_index, Shaper::for_rate(rate))?;
+            bound(outside, cable.host_index, rate)?;
         }
         let inner = Inner {
             network: self.network,

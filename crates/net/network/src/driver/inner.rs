@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use havre_netlink::{LinkChange, NewRoute, Route, Shaper};
+use havre_netlink::{LinkChange, NewRoute, Route};
 use havre_types::{Cidr, MacAddress};
 
-use super::mac_of;
+use super::{bound, mac_of};
 use crate::error::NetworkError;
 use crate::inside::{set_if_there, set_parameter, within};
 use crate::sandbox::Sandbox;
@@ -75,7 +75,7 @@ impl Inner<'_> {
             route.add_route(&new)?;
         }
         if let Some(rate) = self.spec.rate.and_then(|rate| rate.send) {
-            route.shape(self.index, Shaper::for_rate(rate))?;
+            bound(route, self.index, rate)?;
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use std::os::fd::BorrowedFd;
 
 use havre_netlink::{Kind, LinkChange, NewLink, Route};
-use havre_types::MacAddress;
 use rustix::io::Errno;
 
+use super::VETH;
 use super::inner::Inner;
 use crate::error::NetworkError;
 use crate::names;
@@ -52,20 +52,45 @@ pub(crate) fn add(
         Err(error) if error.is_absent() => {}
         Err(error) => return Err(error.into()),
     }
-    if wanted.is_none() {
-        lonely(route, &name)?;
-    } else {
-        vlan(route, &name)?;
+    // Under a name that no one else has, until it says whose it is: an engine that is killed meanwhile leaves nothing that
+    // looks like the user's.
+    let first = names::dummy(instance, &network.id);
+    match &wanted {
+        Some(wanted) => vlan(route, &first, wanted)?,
+        None => lonely(route, &first)?,
     }
-    let link = route.link(&name)?;
+    let link = route.link(&first)?;
+    if let Err(error) = hand_over(route, instance, link.index, &name) {
+        // The error that matters is the first one.
+        drop(route.delete_link(link.index));
+        return Err(error);
+    }
+    Ok(Parent { name, ours: true })
+}
+
+/// Gives a new interface its mark and its name, and sets it up.
+fn hand_over(
+    route: &mut Route,
+    instance: &str,
+    index: u32,
+    name: &str,
+) -> Result<(), NetworkError> {
     let mark = super::bridge::alias(instance);
-    let change = LinkChange {
-        up: Some(true),
+    let marked = LinkChange {
         alias: Some(&mark),
         ..LinkChange::default()
     };
-    route.change_link(link.index, &change)?;
-    Ok(Parent { name, ours: true })
+    route.change_link(index, &marked)?;
+    let named = LinkChange {
+        name: Some(name),
+        ..LinkChange::default()
+    };
+    route.change_link(index, &named)?;
+    let up = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    Ok(route.change_link(index, &up)?)
 }
 
 /// Makes an interface that leads nowhere: a dummy, or where the kernel has none a cable to itself.
@@ -76,7 +101,8 @@ fn lonely(route: &mut Route, name: &str) -> Result<(), NetworkError> {
     }
     let other = name.replacen("hd", "hq", 1);
     let peer = NewLink::new(&other, Kind::Other(""));
-    route.create_link(&NewLink::new(name, Kind::Veth(&peer)))?;
+    let made = route.create_link(&NewLink::new(name, Kind::Veth(&peer)));
+    made.map_err(NetworkError::without(VETH))?;
     let index = route.link(&other)?.index;
     let up = LinkChange {
         up: Some(true),
@@ -85,9 +111,9 @@ fn lonely(route: &mut Route, name: &str) -> Result<(), NetworkError> {
     Ok(route.change_link(index, &up)?)
 }
 
-/// Makes `eth0.10`. The texts are Docker's
+/// Makes `eth0.10`, under another name first. The texts are Docker's
 /// (<https://github.com/moby/moby/blob/master/daemon/libnetwork/drivers/macvlan/macvlan_setup.go>).
-fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
+fn vlan(route: &mut Route, first: &str, name: &str) -> Result<(), NetworkError> {
     let invalid = |text: String| Err(NetworkError::Parent(text));
     if !name.contains('.') {
         return invalid(format!(
@@ -100,7 +126,7 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
             "required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received {name}"
         ));
     };
-    let Ok(id) = number.parse::<u16>() else {
+    let Ok(id) = number.parse::<i64>() else {
         return invalid(format!(
             "unable to parse a valid vlan id from: {number} (ex. eth0.10 for vlan 10)"
         ));
@@ -113,19 +139,15 @@ fn vlan(route: &mut Route, name: &str) -> Result<(), NetworkError> {
         }
         other => other?,
     };
-    if !(1..=4094).contains(&id) {
+    let Some(id) = u16::try_from(id).ok().filter(|id| (1..=4094).contains(id)) else {
         return invalid(format!("vlan id must be between 1-4094, received: {id}"));
-    }
+    };
     let kind = Kind::Vlan {
         parent: link.index,
         id,
     };
-    match route.create_link(&NewLink::new(name, kind)) {
-        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
-            Err(NetworkError::Unsupported("VLAN interfaces"))
-        }
-        other => Ok(other?),
-    }
+    let made = route.create_link(&NewLink::new(first, kind));
+    made.map_err(NetworkError::without("VLAN interfaces"))
 }
 
 /// Removes a parent that this engine made and that no other network uses.
@@ -153,6 +175,10 @@ impl Joining<'_> {
         outside: &mut Route,
         sandbox: &Sandbox,
     ) -> Result<Attached, NetworkError> {
+        if matches!(self.network.driver, Driver::Ipvlan(_)) && self.spec.mac.is_some() {
+            let text = "ipvlan interfaces do not support custom mac address assignment";
+            return Err(NetworkError::Impossible(text));
+        }
         let mut state = sandbox.lock();
         // The cable of the pool has no use here, and its name is wanted.
         state.discard(outside)?;
@@ -165,11 +191,13 @@ impl Joining<'_> {
         };
         let made = outside.create_link(&self.link(&name, parent.index, sandbox.fd()));
         if let Err(error) = made {
-            let lacks = error.errno() == Some(Errno::OPNOTSUPP);
-            return Err(match &self.network.driver {
-                Driver::Ipvlan(_) if lacks => NetworkError::Unsupported("ipvlan"),
-                Driver::Macvlan(_) if lacks => NetworkError::Unsupported("macvlan"),
-                _ => error.into(),
+            let driver = match &self.network.driver {
+                Driver::Ipvlan(_) => "ipvlan",
+                Driver::Macvlan(_) | Driver::Bridge(_) => "macvlan",
+            };
+            return Err(match error.errno() {
+                Some(Errno::BUSY) => NetworkError::ParentBusy(driver),
+                _ => NetworkError::without(driver)(error),
             });
         }
         let link = state.route.link(&name)?;
@@ -186,15 +214,15 @@ impl Joining<'_> {
             drop(state.route.delete_link(link.index));
             return Err(error);
         }
-        let own = match &self.network.driver {
-            Driver::Ipvlan(_) => link.address,
+        let mac = match &self.network.driver {
+            Driver::Ipvlan(_) => None,
             Driver::Bridge(_) | Driver::Macvlan(_) => self.spec.mac.or(link.address),
         };
         state.names.insert(name.clone());
         Ok(Attached {
             interface: name,
             host_interface: None,
-            mac: own.unwrap_or(MacAddress([0; 6])),
+            mac,
         })
     }
 

@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) guard_ipv6: bool,
     /// Published ports may be reached at the containers' own addresses from everywhere.
     pub(crate) direct_routing: bool,
+    /// The administrator makes the rules for this family; the engine makes none.
+    pub(crate) left_ipv4: bool,
+    /// The same for IPv6.
+    pub(crate) left_ipv6: bool,
 }
 
 impl Settings {
@@ -44,6 +48,11 @@ impl Settings {
         } else {
             self.guard_ipv4
         }
+    }
+
+    /// Whether the rules for a family are not the engine's.
+    pub(crate) fn leaves(self, ipv6: bool) -> bool {
+        if ipv6 { self.left_ipv6 } else { self.left_ipv4 }
     }
 }
 
@@ -186,6 +195,9 @@ impl Model {
         }
         for run in runs(ports) {
             let ipv6 = run.first.host.is_ipv6();
+            if self.settings.leaves(ipv6) {
+                continue;
+            }
             let Some(address) = end.address(ipv6) else {
                 // The port of a family that the container lacks: a relay's work.
                 continue;

@@ -193,6 +193,9 @@ fn by_policy(model: &Model, packet: &Packet) -> Fate {
         })
     };
     let ipv6 = packet.destination.is_ipv6();
+    if model.settings.leaves(ipv6) {
+        return untouched(packet);
+    }
     let source = network_of(&packet.from);
     let loopback = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.is_loopback());
     if source.is_some() && (loopback(packet.destination) || loopback(packet.source)) {
@@ -257,6 +260,18 @@ fn by_policy(model: &Model, packet: &Packet) -> Fate {
         to,
         port,
         masqueraded: leaves || (same && published.is_some()),
+    }
+}
+
+/// What the kernel does without rules.
+fn untouched(packet: &Packet) -> Fate {
+    if packet.local {
+        return Fate::Host;
+    }
+    Fate::Forwarded {
+        to: packet.destination,
+        port: packet.port,
+        masqueraded: false,
     }
 }
 
@@ -340,14 +355,16 @@ fn model() -> impl Strategy<Value = Model> {
         (0..3_u8, any::<bool>(), 0..3_usize, any::<bool>(), 0..3_u16),
         0..8,
     );
-    let settings = any::<[bool; 3]>();
+    let settings = (any::<[bool; 3]>(), any::<[bool; 2]>());
     (networks, ports, settings, any::<bool>()).prop_map(|((a, b, c), ports, settings, range)| {
-        let [guard_ipv4, guard_ipv6, direct_routing] = settings;
+        let ([guard_ipv4, guard_ipv6, direct_routing], [left_ipv4, left_ipv6]) = settings;
         let mut model = Model {
             settings: Settings {
                 guard_ipv4,
                 guard_ipv6,
                 direct_routing,
+                left_ipv4,
+                left_ipv6,
             },
             ..Model::default()
         };

@@ -100,6 +100,18 @@ pub(crate) const GUARDS: [(bool, &str); 2] = [(false, "guards4"), (true, "guards
 
 /// The chains.
 pub(crate) fn chains(settings: Settings) -> Vec<Chain> {
+    let mut chains = own_chains(settings);
+    let left = [false, true].map(|ipv6| settings.leaves(ipv6).then_some(Test::Ipv6(ipv6)));
+    let leave = |test| Line::new(vec![test], Action::Accept, "left to the administrator");
+    let first: Vec<Line> = left.into_iter().flatten().map(leave).collect();
+    for chain in &mut chains {
+        chain.lines.splice(..0, first.iter().cloned());
+    }
+    chains
+}
+
+/// The chains, were no family left to the administrator.
+fn own_chains(settings: Settings) -> Vec<Chain> {
     vec![
         Chain {
             name: "raw",
@@ -160,7 +172,8 @@ fn raw() -> Vec<Line> {
     let tests = [loopback().map(Test::To), loopback().map(Test::From)];
     let lines = tests.into_iter().flatten();
     lines
-        .map(|test| Line::new(vec![within(IN, "bridges"), test], Action::Drop, why))
+        // Nearly no packet has such an address: the cheaper question first.
+        .map(|test| Line::new(vec![test, within(IN, "bridges")], Action::Drop, why))
         .collect()
 }
 
@@ -211,7 +224,12 @@ fn destinations(arriving: bool) -> Vec<Line> {
 }
 
 fn forward(settings: Settings) -> Vec<Line> {
-    let mut lines = Vec::new();
+    // First, because most packets end here.
+    let mut lines = vec![Line::new(
+        vec![Test::Established],
+        Action::Accept,
+        "under way",
+    )];
     for ipv6 in [false, true] {
         if settings.guards(ipv6) {
             // Bridges of other engines and of the administrator are theirs.
@@ -231,7 +249,6 @@ fn forward(settings: Settings) -> Vec<Line> {
         Action::Accept,
         "not for containers",
     );
-    line(vec![Test::Established], Action::Accept, "under way");
     line(
         vec![within(IN, "internal"), outside(BOTH, "inside")],
         Action::Drop,

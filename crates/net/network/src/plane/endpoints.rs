@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use havre_netlink::{Connections, Route, Shaper};
+use havre_netlink::{Connections, Route};
 use rustix::io::Errno;
 
 use super::janitor::Remains;
 use super::{Base, Endpoint, Plane};
-use crate::driver::{bridge, inner, parent};
+use crate::driver::{bound, bridge, inner, parent};
 use crate::error::NetworkError;
 use crate::sandbox::Sandbox;
 use crate::spec::{Attached, EndpointSpec, Protocol, Publication, Rate};
@@ -46,6 +46,7 @@ impl Plane {
         if core.endpoints.contains_key(&spec.id) {
             return Err(NetworkError::Attached(spec.id.clone()));
         }
+        self.make_up(core, &spec.network)?;
         let network = core.networks.get(&spec.network);
         let network = network.ok_or_else(|| NetworkError::UnknownNetwork(spec.network.clone()))?;
         let attached = match (&network.base, network.spec.bridge()) {
@@ -237,7 +238,7 @@ fn own_addresses(spec: &EndpointSpec) -> Vec<IpAddr> {
 
 fn shape(route: &mut Route, index: u32, rate: Option<u64>) -> Result<(), NetworkError> {
     match rate {
-        Some(rate) => Ok(route.shape(index, Shaper::for_rate(rate))?),
+        Some(rate) => bound(route, index, rate),
         None => {
             // There may be none: the kernel's words for that are "no such file" and "invalid argument".
             drop(route.unshape(index));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use havre_netlink::{Connections, NetlinkError, Route};
+use rustix::io::Errno;
 
 use crate::error::NetworkError;
 
@@ -104,9 +105,16 @@ impl Janitor {
     /// Begins, in the namespace of the calling thread.
     pub(crate) fn start() -> Result<Self, NetworkError> {
         let shared = Arc::new(Shared::default());
+        let mut connections = Connections::open()?;
+        // What cannot be counted cannot be forgotten either, and nobody would be told later.
+        connections.count().map_err(|error| match error.errno() {
+            // What netfilter says when nobody there knows of connections.
+            Some(Errno::INVAL) => NetworkError::Unsupported("nf_conntrack_netlink"),
+            _ => error.into(),
+        })?;
         let tools = Tools {
             route: Route::open()?,
-            connections: Connections::open()?,
+            connections,
         };
         let inner = Arc::clone(&shared);
         let thread = thread::Builder::new()

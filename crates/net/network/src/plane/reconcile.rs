@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use havre_netlink::{Link, LinkChange};
 
 use super::{Base, Core, Endpoint, Network, Plane};
-use crate::driver::{bridge, mac_of};
+use crate::driver::bridge;
 use crate::error::NetworkError;
 use crate::names;
 use crate::spec::{Attached, EndpointSpec, NetworkSpec};
-use havre_types::MacAddress;
 
 /// What was found at the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +52,7 @@ impl Plane {
             cables.get(&end.id).map(|link| link.name.as_str())
         })?;
         core.networks.clear();
+        core.waiting.clear();
         core.endpoints.clear();
         for network in networks {
             match self.base(&mut core.route, network) {
@@ -61,7 +61,10 @@ impl Plane {
                     core.networks
                         .insert(network.id.clone(), Network { spec, base });
                 }
-                Err(error) => found.failed.push((network.id.clone(), chain(&error))),
+                Err(error) => {
+                    found.failed.push((network.id.clone(), chain(&error)));
+                    core.waiting.insert(network.id.clone(), network.clone());
+                }
             }
         }
         for spec in wanted {
@@ -91,6 +94,7 @@ impl Plane {
         let instance = &self.options.instance;
         let mark = bridge::alias(instance);
         let cable = names::cable_prefix(instance);
+        let parent = names::dummy_prefix(instance);
         let wanted: BTreeSet<String> = networks
             .iter()
             .filter_map(|network| Some(network.bridge()?.interface.clone()))
@@ -110,7 +114,9 @@ impl Plane {
             .collect();
         let mut removed = Vec::new();
         for link in core.route.links()? {
-            let stale_base = link.alias == mark && !wanted.contains(&link.name);
+            // One without the mark is what was being made when an engine was killed.
+            let base = link.alias == mark || link.name.starts_with(&parent);
+            let stale_base = base && !wanted.contains(&link.name);
             // A cable without a name on it is the pool's: of this run, or of one that ended, and then it goes with its
             // namespace.
             let stale_cable = link.name.starts_with(&cable)
@@ -146,7 +152,7 @@ fn adopt(core: &mut Core, spec: EndpointSpec, cable: Option<&Link>) -> Result<()
     let attached = Attached {
         interface: spec.interface.clone().unwrap_or_default(),
         host_interface: cable.map(|link| link.name.clone()),
-        mac: mac_of(&spec).unwrap_or(MacAddress([0; 6])),
+        mac: spec.mac,
     };
     let id = spec.id.clone();
     core.endpoints.insert(id, Endpoint { spec, attached });

@@ -10,6 +10,7 @@ use havre_netlink::{Kind, LinkChange, NewLink, Route};
 use rustix::thread::LinkNameSpaceType;
 
 use super::{Cable, FIRST, Sandbox};
+use crate::driver::VETH;
 use crate::error::NetworkError;
 use crate::inside::{apart, set_if_there};
 
@@ -91,7 +92,8 @@ impl Stock {
             namespace: Some(sandbox.fd()),
             ..NewLink::new(FIRST, Kind::Other(""))
         };
-        outside.create_link(&NewLink::new(&host, Kind::Veth(&peer)))?;
+        let made = outside.create_link(&NewLink::new(&host, Kind::Veth(&peer)));
+        made.map_err(NetworkError::without(VETH))?;
         let host_index = outside.link(&host)?.index;
         drop(outside);
         // Before it is up: not even a neighbour message goes out.

@@ -7,7 +7,7 @@ use crate::support::{
     Other, Server, ask, end, host, inside, ip, network, nft, options, output, plane, ruleset, tcp,
     unreachable, until,
 };
-use havre_network::{Audience, Guard, Plane, Sandbox};
+use havre_network::{Audience, Guard, Plane, PlaneOptions, Sandbox};
 
 /// A host with a neighbour, and a container that publishes 8080.
 fn published(guard: Guard, test: impl FnOnce(&Plane, &Other, &Sandbox) + Send) {
@@ -173,11 +173,9 @@ fn rules_come_back_after_a_flush() {
     });
 }
 
-/// N21: a host that forwarded nothing before goes on forwarding nothing between its own interfaces.
-#[test]
-fn the_host_becomes_no_router() {
+/// A host between two others, one of which has a server; it forwards nothing yet.
+fn between(test: impl FnOnce(&Other) + Send) {
     host(|| {
-        let directory = tempfile::tempdir().unwrap();
         let (lan, wan) = (Other::cabled("lan0"), Other::cabled("wan0"));
         for (name, other, here, there, far) in [
             (
@@ -210,6 +208,15 @@ fn the_host_becomes_no_router() {
                 .0
         });
         let _server = Server::within(listening.into(), crate::support::at("0.0.0.0:90"));
+        test(&lan);
+    });
+}
+
+/// N21: a host that forwarded nothing before goes on forwarding nothing between its own interfaces.
+#[test]
+fn the_host_becomes_no_router() {
+    between(|lan| {
+        let directory = tempfile::tempdir().unwrap();
         let net = network("aaaaaaaaaaaa", "172.30.0.0/16");
         let first = plane(directory.path());
         first.add_network(&net).unwrap();
@@ -253,6 +260,25 @@ fn the_host_becomes_no_router() {
         let router = plane(other.path());
         router.reconcile(std::slice::from_ref(&net), &[]).unwrap();
         lan.inside(|| ask("198.51.100.2:90").unwrap());
+    });
+}
+
+/// `ip-forward-no-drop`.
+#[test]
+fn an_engine_may_open_the_way_for_everybody() {
+    between(|lan| {
+        let directory = tempfile::tempdir().unwrap();
+        let generous = Plane::open(PlaneOptions {
+            guard_forwarding: false,
+            ..options(directory.path())
+        })
+        .unwrap();
+        let net = network("aaaaaaaaaaaa", "172.30.0.0/16");
+        generous.add_network(&net).unwrap();
+        assert_eq!(forwards(), "1\n");
+        lan.inside(|| ask("198.51.100.2:90").unwrap());
+        generous.clear().unwrap();
+        assert_eq!(forwards(), "0\n");
     });
 }
 

@@ -34,7 +34,7 @@ fn reach(filtered: bool) {
         spec.publications = vec![tcp("0.0.0.0", 8080, 80), tcp("127.0.0.1", 8081, 80)];
         let attached = plane.attach(&one, &spec).unwrap();
         assert_eq!(attached.interface, "eth0");
-        assert_eq!(attached.mac.to_string(), "02:42:ac:1e:00:02");
+        assert_eq!(attached.mac.unwrap().to_string(), "02:42:ac:1e:00:02");
         plane
             .attach(&two, &end(&net, "e2", "172.30.0.3/16"))
             .unwrap();

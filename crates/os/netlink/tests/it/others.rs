@@ -283,6 +283,7 @@ fn connections_of_an_address_or_a_port_are_forgotten() {
         talk("192.0.2.1:1000", "192.0.2.2:2000");
         talk("127.0.0.1:1000", "192.0.2.2:2001");
         talk("127.0.0.1:1001", "127.0.0.1:2000");
+        assert_eq!(connections.count().unwrap(), 3);
         let second = "192.0.2.2".parse().unwrap();
         // One began it, the other was led to: both are of the address.
         assert_eq!(

@@ -391,7 +391,7 @@ fn m07_one_line_each() -> Result<()> {
                 "busybox",
                 "sh",
                 "-c",
-                "grep other /etc/hosts; grep search /etc/resolv.conf; hostname",
+                "grep other /etc/hosts; grep ^search /etc/resolv.conf; hostname",
             ],
         ]
         .concat(),

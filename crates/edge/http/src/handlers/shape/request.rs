@@ -2,8 +2,12 @@
 //! the old ones, and what an old daemon could not have understood is refused. Each rule names its version
 //! (<https://github.com/moby/moby/blob/master/api/docs/CHANGELOG.md>).
 
+use std::collections::BTreeMap;
+
 use havre_api_traits::ApiError;
-use havre_engine_types::{BindOptions, ContainerCreateRequest, HostConfig, Mount, PortBinding};
+use havre_engine_types::{
+    BindOptions, ContainerCreateRequest, EndpointSettings, HostConfig, Mount, PortBinding,
+};
 
 use crate::version::ApiVersion;
 
@@ -31,15 +35,96 @@ pub(in super::super) fn create(
             )));
         }
     }
+    let deprecated = mac_address(version, request)?;
     let Some(host) = &mut request.host_config else {
-        return Ok(Vec::new());
+        return Ok(deprecated.into_iter().collect());
     };
     defaults(version, host);
     for mount in host.mounts.iter_mut().flatten() {
         self::mount(version, mount)?;
     }
-    let warnings = [volume_driver(version, host), port_bindings(version, host)];
+    let warnings = [
+        volume_driver(version, host),
+        deprecated,
+        port_bindings(version, host),
+    ];
     Ok(warnings.into_iter().flatten().collect())
+}
+
+/// Until 1.44 there was one hardware address for the whole container; since 1.52 nobody looks at it.
+/// <https://github.com/moby/moby/blob/master/daemon/server/router/container/container_routes.go> (`handleMACAddressBC`)
+fn mac_address(
+    version: ApiVersion,
+    request: &mut ContainerCreateRequest,
+) -> Result<Option<String>, ApiError> {
+    let asked = std::mem::take(&mut request.mac_address);
+    let (old, gone) = (version.before(44), !version.before(52));
+    let endpoints = request
+        .networking_config
+        .get_or_insert_default()
+        .endpoints_config
+        .get_or_insert_default();
+    if asked.is_empty() || gone {
+        if old {
+            endpoints
+                .values_mut()
+                .for_each(|endpoint| endpoint.mac_address.clear());
+        }
+        return Ok(None);
+    }
+    let mode = request.host_config.as_ref();
+    let mode = match mode.map_or("", |host| host.network_mode.as_str()) {
+        "" => "default",
+        mode => mode,
+    };
+    if matches!(mode, "host" | "none") || mode.starts_with("container:") {
+        if old {
+            return Err(ApiError::invalid(
+                "conflicting options: mac-address and the network mode",
+            ));
+        }
+    } else {
+        let endpoint = endpoint_of(endpoints, mode, old)?;
+        if old || endpoint.mac_address.is_empty() {
+            endpoint.mac_address = asked;
+        } else if !endpoint.mac_address.eq_ignore_ascii_case(&asked) {
+            return Err(ApiError::invalid(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+            ));
+        }
+    }
+    Ok((!old).then(|| {
+        "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.".to_owned()
+    }))
+}
+
+/// What is said of the network of the network mode. Old requests name one network at most.
+fn endpoint_of<'a>(
+    endpoints: &'a mut BTreeMap<String, EndpointSettings>,
+    mode: &str,
+    old: bool,
+) -> Result<&'a mut EndpointSettings, ApiError> {
+    if endpoints.is_empty() {
+        return Ok(endpoints.entry(mode.to_owned()).or_default());
+    }
+    let found = if old {
+        endpoints.values_mut().next()
+    } else {
+        // `default` is another word for `bridge`.
+        let same = |name: &str| match name {
+            "default" => "bridge".to_owned(),
+            other => other.to_owned(),
+        };
+        let mut named = endpoints.iter_mut();
+        named
+            .find(|(name, _)| same(name) == same(mode))
+            .map(|(_, endpoint)| endpoint)
+    };
+    found.ok_or_else(|| {
+        ApiError::invalid(
+            "unable to migrate container-wide MAC address to a specific network: HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks",
+        )
+    })
 }
 
 fn defaults(version: ApiVersion, host: &mut HostConfig) {
@@ -259,6 +344,77 @@ mod tests {
         );
         let (old, _) = shaped(41, &wrong).unwrap();
         assert_eq!(old.pointer("/HostConfig/Mounts/0/VolumeOptions"), None);
+    }
+
+    #[test]
+    fn the_whole_containers_hardware_address_is_its_main_networks() {
+        let mac = "02:00:00:00:00:44";
+        let body = |mode: &str, endpoints: Value| {
+            json!({"MacAddress": mac, "HostConfig": {"NetworkMode": mode},
+                "NetworkingConfig": {"EndpointsConfig": endpoints}})
+        };
+        let at = |value: &Value, name: &str| {
+            let endpoints = &value["NetworkingConfig"]["EndpointsConfig"];
+            endpoints[name]["MacAddress"].clone()
+        };
+        let own = json!({"lan": {"MacAddress": "02:00:00:00:00:55"}});
+        for (minor, mode, endpoints, name, expected, warnings) in [
+            (43, "lan", json!({}), "lan", json!(mac), 0),
+            (43, "lan", own.clone(), "lan", json!(mac), 0),
+            (43, "default", json!({"x": {}}), "x", json!(mac), 0),
+            (
+                44,
+                "lan",
+                json!({"lan": {}, "wan": {}}),
+                "lan",
+                json!(mac),
+                1,
+            ),
+            (
+                51,
+                "bridge",
+                json!({"default": {}}),
+                "default",
+                json!(mac),
+                1,
+            ),
+            (51, "none", json!({}), "none", Value::Null, 1),
+            (52, "lan", json!({}), "lan", Value::Null, 0),
+        ] {
+            let (value, said) = shaped(minor, &body(mode, endpoints)).unwrap();
+            assert_eq!(
+                (at(&value, name), said.len()),
+                (expected, warnings),
+                "{minor} {mode}"
+            );
+        }
+        for (minor, mode, endpoints, message) in [
+            (
+                43,
+                "container:x",
+                json!({}),
+                "conflicting options: mac-address and the network mode",
+            ),
+            (
+                44,
+                "lan",
+                own.clone(),
+                "the container-wide MAC address must match",
+            ),
+            (
+                44,
+                "lan",
+                json!({"wan": {}}),
+                "HostConfig.NetworkMode must match the identity",
+            ),
+        ] {
+            let refused = shaped(minor, &body(mode, endpoints)).unwrap_err();
+            assert!(refused.contains(message), "{minor} {mode}: {refused}");
+        }
+        // What a client before 1.44 had read and sent back.
+        let (value, _) =
+            shaped(43, &json!({"NetworkingConfig": {"EndpointsConfig": own}})).unwrap();
+        assert_eq!(at(&value, "lan"), json!(""));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use rustix::process::{fchdir, pivot_root};
 use rustix::thread::UnshareFlags;
 
 use super::{Purpose, View};
-use crate::container::{Fixed, root_mounts};
+use crate::container::{Fixed, donor, root_mounts};
 use crate::engine::Shared;
 use crate::plan::{self, MountKind};
 
@@ -67,7 +67,10 @@ struct Bind {
 impl Plan {
     pub(super) fn new(shared: &Shared, fixed: &Fixed, purpose: Purpose) -> ApiResult<Self> {
         let data = shared.places.data(&fixed.id);
-        let mut binds: Vec<Bind> = plan::engine_files(&data)
+        // One that is gone took its files along.
+        let donor = donor(&shared.registry, fixed).ok().flatten();
+        let files = donor.map_or_else(|| data.clone(), |donor| shared.places.data(&donor.id));
+        let mut binds: Vec<Bind> = plan::engine_files(&files)
             .into_iter()
             .map(|(source, destination)| Bind {
                 source,

@@ -29,12 +29,21 @@ fn ask(networks: &Networks, json: &str) -> Result<Arc<Record>, String> {
     Ok(record)
 }
 
+/// The subnets and gateways that were chosen.
 fn subnets(record: &Record) -> Vec<(String, String)> {
-    let config = record.told().ipam.config.unwrap_or_default();
-    config
-        .into_iter()
-        .map(|config| (config.subnet, config.gateway))
+    let chosen = record.subnets.iter();
+    chosen
+        .map(|subnet| {
+            let gateway = subnet.gateway.map(|gateway| gateway.to_string());
+            (subnet.cidr.to_string(), gateway.unwrap_or_default())
+        })
         .collect()
+}
+
+/// The gateways that are shown.
+fn shown(record: &Record) -> Vec<String> {
+    let told = record.told().ipam.config.unwrap_or_default();
+    told.into_iter().map(|subnet| subnet.gateway).collect()
 }
 
 fn pair(subnet: &str, gateway: &str) -> (String, String) {
@@ -199,7 +208,7 @@ async fn a_configuration_is_taken_over_and_kept_while_it_is_used() {
     )
     .unwrap();
     assert_eq!((cfg.driver.as_str(), cfg.config_only), ("null", true));
-    assert_eq!(subnets(&cfg), [pair("10.9.0.0/16", "")]);
+    assert_eq!(shown(&cfg), [""]);
     let from = ask(
         &networks,
         r#"{"Name":"x","Internal":true,"ConfigFrom":{"Network":"cfg"}}"#,
@@ -208,10 +217,68 @@ async fn a_configuration_is_taken_over_and_kept_while_it_is_used() {
     assert_eq!(from.config_from, "cfg");
     assert_eq!((&from.labels, &from.options), (&cfg.labels, &cfg.options));
     assert_eq!(subnets(&from), [pair("10.9.0.0/16", "10.9.0.1")]);
+    // As Docker shows a gateway that it chose in a subnet that it did not choose.
+    assert_eq!(shown(&from), [""]);
+    let given =
+        r#"{"Name":"y","IPAM":{"Config":[{"Subnet":"10.10.0.0/16","Gateway":"10.10.0.1"}]}}"#;
+    let given = ask(&networks, given).unwrap();
+    assert_eq!(shown(&given), ["10.10.0.1"]);
+    let any = ask(&networks, r#"{"Name":"z"}"#).unwrap();
+    assert!(!shown(&any)[0].is_empty());
+    networks.withdraw(&given.id).unwrap();
+    networks.withdraw(&any.id).unwrap();
     assert_eq!(
         networks.withdraw(&cfg.id).unwrap_err().message,
         "error while removing network: configuration network \"cfg\" is in use"
     );
     networks.withdraw(&from.id).unwrap();
     networks.withdraw(&cfg.id).unwrap();
+}
+
+#[tokio::test]
+async fn parents_are_shared_only_where_the_kernel_can() {
+    let (networks, _directory) = networks();
+    let on = |name: &str, driver: &str, options: &str| {
+        let json = format!(
+            r#"{{"Name":"{name}","Driver":"{driver}","Options":{{"parent":"eth0"{options}}}}}"#
+        );
+        ask(&networks, &json).map(|record| record.id.to_string())
+    };
+    let first = on("a", "ipvlan", "").unwrap();
+    assert_eq!(
+        on("b", "ipvlan", r#","ipvlan_mode":"l3""#).unwrap_err(),
+        format!(
+            "network di-{} is already using parent interface eth0",
+            &first[..12]
+        )
+    );
+    // A macvlan network beside it is made, as by Docker; its containers cannot start while the others run.
+    let second = on("b", "macvlan", "").unwrap();
+    on("c", "macvlan", "").unwrap();
+    let passthru = r#","macvlan_mode":"passthru""#;
+    assert_eq!(
+        on("d", "macvlan", passthru).unwrap_err(),
+        format!(
+            "cannot use mode passthru, macvlan network {second} is already using parent interface eth0"
+        )
+    );
+    let elsewhere =
+        r#"{"Name":"e","Driver":"macvlan","Options":{"parent":"eth1","macvlan_mode":"passthru"}}"#;
+    let third = ask(&networks, elsewhere).unwrap().id.to_string();
+    assert_eq!(
+        ask(
+            &networks,
+            r#"{"Name":"f","Driver":"macvlan","Options":{"parent":"eth1"}}"#
+        )
+        .unwrap_err(),
+        format!("macvlan network {third} is already using parent interface eth1 in mode passthru")
+    );
+    // Each without a parent has one of its own.
+    for name in ["g", "h"] {
+        ask(
+            &networks,
+            &format!(r#"{{"Name":"{name}","Driver":"ipvlan"}}"#),
+        )
+        .unwrap();
+    }
 }

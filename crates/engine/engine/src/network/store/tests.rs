@@ -30,12 +30,8 @@ fn network(name: &str, id: &str, subnet: &str) -> Record {
     let mut text = id.to_owned();
     text.extend(std::iter::repeat_n('0', 64 - id.len()));
     let mut record = Record::bare(text.parse().unwrap(), name, "macvlan");
-    record.subnets.push(super::super::record::Subnet {
-        cidr: subnet.parse().unwrap(),
-        range: None,
-        gateway: None,
-        aux: BTreeMap::new(),
-    });
+    let subnet = super::super::record::Subnet::of(subnet.parse().unwrap());
+    record.subnets.push(subnet);
     record
 }
 
