@@ -121,8 +121,8 @@ fn engines_side_by_side_leave_each_other_alone() {
         one.attach(&neighbour, &end(&own, "e1", "172.30.0.2/16"))
             .unwrap();
         inside(neighbour.fd(), || {
-            unreachable("172.31.0.2:80");
             ask("192.0.2.1:8080").unwrap();
+            unreachable("172.31.0.2:80");
         });
         one.reconcile(&[], &[]).unwrap();
         one.clear().unwrap();
