@@ -4,6 +4,7 @@ use crate::cache;
 use crate::command::{command, run};
 use anyhow::{Context as _, Result};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the fixtures run: the two image sources, the registry, foreign clients and runtimes, a TLS server, CRIU, the tools that
 /// read what was written to the kernel, the virtual machine.
@@ -33,6 +34,16 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs those of the packages that are missing. Needs root only when one is.
 pub fn ensure_packages() -> Result<()> {
+    /// To ask for each package takes longer than most tools run.
+    static PRESENT: AtomicBool = AtomicBool::new(false);
+    if !PRESENT.load(Ordering::Relaxed) {
+        install()?;
+        PRESENT.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn install() -> Result<()> {
     if missing()?.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,9 @@
 //! Names of the outside: which servers are asked, which answers are believed, and what a bad server costs.
 
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use simple_dns::TYPE;
@@ -179,7 +181,15 @@ async fn loops_end() {
     let client = sockets
         .serve(&world.companion, "c1", &zone(vec![own]))
         .await;
+    let begin = Instant::now();
     assert_eq!(client.ask("example.com", TYPE::A).code, 2);
+    assert_eq!(client.ask_tcp("example.com", TYPE::A).code, 2);
+    // Who did not see the loop would wait four seconds for himself, twice.
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    // One answer each, and nothing behind it.
+    client.udp.set_nonblocking(true).expect("not blocking");
+    client.udp.recv(&mut [0; 512]).expect_err("one answer");
+    client.udp.set_nonblocking(false).expect("blocking");
 
     let around = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let forwarder = Upstream::start(Box::new(move |seen: &Seen| {
@@ -207,19 +217,47 @@ async fn neighbours_do_not_wait_for_each_other() {
     let noisy = Sockets::open().serve(companion, "noisy", &zone).await;
     let quiet = Sockets::open().serve(companion, "quiet", &zone).await;
     let stalled: Vec<_> = (0..80)
-        .map(|_| std::net::TcpStream::connect(noisy.tcp).expect("connected"))
-        .collect();
-    flood_until_refused(&noisy);
-    let mut times: Vec<_> = (0..200)
         .map(|_| {
-            let start = Instant::now();
-            assert_eq!(quiet.ask("db", TYPE::A).code, 0);
-            start.elapsed()
+            let mut stream = std::net::TcpStream::connect(noisy.tcp).expect("connected");
+            // The rest of the query never comes.
+            stream.write_all(&[0, 29, 1]).expect("sent");
+            stream
         })
         .collect();
+    flood_until_refused(&noisy);
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (mut times, load) = std::thread::scope(|threads| {
+        // As much as one thread can ask, of names here and outside.
+        threads.spawn(|| {
+            let queries = ["db", "x.example"].map(|name| query(name, TYPE::A, 7));
+            let mut buffer = [0; 512];
+            while !stop.load(Ordering::Relaxed) {
+                for packet in &queries {
+                    noisy.udp.send(packet).ok();
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                while noisy.udp.recv(&mut buffer).is_ok() {}
+            }
+        });
+        let begin = Instant::now();
+        let times: Vec<_> = (0..2000)
+            .map(|_| {
+                let start = Instant::now();
+                assert_eq!(quiet.ask("db", TYPE::A).code, 0);
+                start.elapsed()
+            })
+            .collect();
+        let load = asked.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        (times, load)
+    });
     times.sort();
-    // Whoever waited for the dead server would wait for seconds.
-    assert!(times[197] < Duration::from_secs(1), "{:?}", times[197]);
+    let (median, p99) = (times[1000], times[1980]);
+    println!("beside {load:.0} queries a second: median {median:?}, p99 {p99:?}");
+    // The target is 50 ms for the 99th of 100; on a loaded machine that is its scheduler's. Whoever waited for the dead
+    // server would wait for seconds.
+    assert!(median < Duration::from_millis(50), "{median:?}");
+    assert!(p99 < Duration::from_secs(1), "{p99:?}");
     assert_eq!(quiet.ask_tcp("db", TYPE::A).code, 0);
     drop(stalled);
 }
@@ -297,15 +335,27 @@ async fn garbage_does_no_harm() {
     let liar = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let server = client.udp.peer_addr().expect("an address");
     for at in 0..good.len() {
-        for byte in [0, 1, 0x3f, 0x40, 0xc0, 0xff] {
+        liar.send_to(&good[..at], server).expect("sent");
+        for byte in 0..=255 {
             let mut bad = good.clone();
             bad[at] = byte;
             liar.send_to(&bad, server).expect("sent");
-            liar.send_to(&bad[..at], server).expect("sent");
+            if byte % 64 == 0 {
+                // What came before it in the same queue, which is short, was read.
+                assert_eq!(client.ask("db", TYPE::A).addresses, [address("10.0.0.2")]);
+            }
+        }
+        for byte in [0, 1, 0x3f, 0x40, 0xc0, 0xff] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            let length = u16::try_from(bad.len()).expect("short").to_be_bytes();
+            let mut stream = std::net::TcpStream::connect(client.tcp).expect("connected");
+            stream
+                .write_all(&[&length, &bad[..]].concat())
+                .expect("sent");
         }
     }
     for bad in [&[0xff_u8, 0xff, 1][..], &[0, 0], &[0, 5, 1, 2, 3, 4, 5]] {
-        use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(client.tcp).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         stream.write_all(bad).expect("sent");

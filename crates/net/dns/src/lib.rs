@@ -13,6 +13,8 @@ pub mod server;
 pub mod table;
 pub mod zone;
 
+#[cfg(test)]
+mod mutation;
 mod protocol;
 
 pub use client::{Companion, CompanionError, Missing};

@@ -1,4 +1,5 @@
-//! The engine's table of nftables: what holds now, kept in the kernel.
+//! The engine's table of nftables: what holds now, kept in the kernel. A second one of the same name, for frames on
+//! bridges, is there while a network asks for anti-spoofing.
 //!
 //! What is wanted is a [`Model`]; the kernel has what follows from it. A change is a transaction of elements. When the
 //! table is not there any more (`nft flush ruleset`), the whole of it is built again in one transaction.
@@ -8,6 +9,7 @@ mod model;
 #[cfg(test)]
 mod policy_test;
 mod rules;
+mod sources;
 mod table;
 mod watcher;
 
@@ -30,6 +32,8 @@ const NF_TABLES: &str = "nf_tables";
 /// What the table is made of.
 const PARTS: &str =
     "nf_tables with all of nft_chain_nat, nft_ct, nft_fib_inet, nft_masq and nft_nat";
+/// What both tables are made of.
+const PARTS_FOR_FRAMES: &str = "nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE), with all of nft_chain_nat, nft_ct, nft_fib_inet, nft_masq and nft_nat";
 
 /// How far the administrator's rules for what arrives at this host hold for published ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +85,8 @@ struct Inner {
     guard: Guard,
     /// The host's rules of which the table has a copy.
     sources: Vec<Source>,
+    /// The kernel may have the table for frames.
+    frames: bool,
     health: Health,
 }
 
@@ -113,6 +119,7 @@ impl Firewall {
                 }
             }
         }
+        let frames = nft.tables(Family::Bridge)?.contains(&name);
         Ok(Self {
             name,
             inner: Mutex::new(Inner {
@@ -120,6 +127,7 @@ impl Firewall {
                 model,
                 guard,
                 sources: Vec::new(),
+                frames,
                 health: Health::default(),
             }),
         })
@@ -131,6 +139,10 @@ impl Firewall {
 
     fn batch(&self) -> Batch {
         Batch::new(Family::Inet, &self.name)
+    }
+
+    fn frames(&self) -> Batch {
+        Batch::new(Family::Bridge, &self.name)
     }
 
     /// The number by which events name the engine's socket.
@@ -172,12 +184,25 @@ impl Firewall {
         batch.add_table();
         inner.model.table().write(&mut batch);
         host.write(&mut batch);
+        let checks = inner.model.checks_sources();
+        // A kernel may lack nftables for bridges: where nobody wants it, nobody asks for it.
+        if inner.frames || checks {
+            let mut frames = self.frames();
+            frames.remove_table();
+            if checks {
+                frames.add_table();
+                inner.model.sources().write(&mut frames);
+            }
+            batch.append(frames);
+        }
         let made = inner.nft.commit(batch);
         // It needs nothing that it does not make itself: what is missing is a part of the kernel.
+        let parts = if checks { PARTS_FOR_FRAMES } else { PARTS };
         made.map_err(|error| match error.is_absent() {
-            true => NetworkError::Unsupported(PARTS),
-            false => NetworkError::without(PARTS)(error),
+            true => NetworkError::Unsupported(parts),
+            false => NetworkError::without(parts)(error),
         })?;
+        inner.frames = checks;
         inner.health.left_out = host.left_out;
         Ok(())
     }
@@ -205,15 +230,23 @@ impl Firewall {
     }
 
     /// Replaces everything.
-    pub(crate) fn replace(
+    pub(crate) fn replace<'a>(
         &self,
         networks: &[NetworkSpec],
         endpoints: &[EndpointSpec],
+        cable: impl Fn(&EndpointSpec) -> Option<&'a str>,
     ) -> Result<(), NetworkError> {
         let mut inner = self.lock();
         let networks = networks.iter().map(|one| (one.id.clone(), one.clone()));
-        let endpoints = endpoints.iter().map(|one| (one.id.clone(), one.clone()));
         inner.model.networks = networks.collect();
+        let model = &inner.model;
+        let checked = endpoints.iter().filter_map(|end| {
+            let items = model.of_cable(cable(end)?, end)?;
+            Some((end.id.clone(), items))
+        });
+        let cables = checked.collect();
+        inner.model.cables = cables;
+        let endpoints = endpoints.iter().map(|one| (one.id.clone(), one.clone()));
         inner.model.endpoints = endpoints.collect();
         self.rebuild(&mut inner)
     }
@@ -237,14 +270,22 @@ impl Firewall {
         }
     }
 
-    fn added(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
-        let mut batch = self.batch();
+    fn added(
+        &self,
+        inner: &mut Inner,
+        mut batch: Batch,
+        items: &Items,
+    ) -> Result<(), NetworkError> {
         table::add(&mut batch, items);
         self.commit(inner, batch)
     }
 
-    fn removed(&self, inner: &mut Inner, items: &Items) -> Result<(), NetworkError> {
-        let mut batch = self.batch();
+    fn removed(
+        &self,
+        inner: &mut Inner,
+        mut batch: Batch,
+        items: &Items,
+    ) -> Result<(), NetworkError> {
         table::remove(&mut batch, items);
         self.commit(inner, batch)
     }
@@ -257,7 +298,11 @@ impl Firewall {
             .model
             .networks
             .insert(network.id.clone(), network.clone());
-        let done = self.added(&mut inner, &items);
+        let done = if inner.model.checks_sources() == inner.frames {
+            self.added(&mut inner, self.batch(), &items)
+        } else {
+            self.rebuild(&mut inner)
+        };
         if done.is_err() {
             inner.model.networks.remove(&network.id);
         }
@@ -270,8 +315,35 @@ impl Firewall {
         let Some(network) = inner.model.networks.remove(id) else {
             return Ok(());
         };
+        if inner.model.checks_sources() != inner.frames {
+            return self.rebuild(&mut inner);
+        }
         let items = inner.model.of_network(&network);
-        self.removed(&mut inner, &items)
+        self.removed(&mut inner, self.batch(), &items)
+    }
+
+    /// Lets an end send from its own addresses alone, where its network asks for that; to be called before its cable is
+    /// on the bridge.
+    pub(crate) fn add_cable(&self, cable: &str, end: &EndpointSpec) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        let Some(items) = inner.model.of_cable(cable, end) else {
+            return Ok(());
+        };
+        inner.model.cables.insert(end.id.clone(), items.clone());
+        let done = self.added(&mut inner, self.frames(), &items);
+        if done.is_err() {
+            inner.model.cables.remove(&end.id);
+        }
+        done
+    }
+
+    /// Forgets the cable of an end; to be called when it is gone.
+    pub(crate) fn remove_cable(&self, end: &str) -> Result<(), NetworkError> {
+        let mut inner = self.lock();
+        match inner.model.cables.remove(end) {
+            Some(items) => self.removed(&mut inner, self.frames(), &items),
+            None => Ok(()),
+        }
     }
 
     /// Lets an end's published ports lead to it.
@@ -279,7 +351,7 @@ impl Firewall {
         let mut inner = self.lock();
         let items = inner.model.of_publications(end, &end.publications);
         inner.model.endpoints.insert(end.id.clone(), end.clone());
-        let done = self.added(&mut inner, &items);
+        let done = self.added(&mut inner, self.batch(), &items);
         if done.is_err() {
             inner.model.endpoints.remove(&end.id);
         }
@@ -293,7 +365,7 @@ impl Firewall {
             return Ok(());
         };
         let items = inner.model.of_publications(&end, &end.publications);
-        self.removed(&mut inner, &items)
+        self.removed(&mut inner, self.batch(), &items)
     }
 
     /// Changes which ports of an end are published, in one transaction.
@@ -353,17 +425,25 @@ impl Firewall {
         self.lock().model.settings
     }
 
-    /// Removes the table; as long as it guards a family that is forwarded, that part of it stays.
+    /// Removes the tables; as long as one guards a family that is forwarded, that part of it stays.
     pub(crate) fn remove(&self, settings: Settings) -> Result<(), NetworkError> {
         let mut inner = self.lock();
         inner.model.networks.clear();
         inner.model.endpoints.clear();
+        inner.model.cables.clear();
         inner.model.settings = settings;
         if settings.guards(false) || settings.guards(true) {
             return self.rebuild(&mut inner);
         }
         let mut batch = self.batch();
         batch.remove_table();
-        Ok(inner.nft.commit(batch)?)
+        if inner.frames {
+            let mut frames = self.frames();
+            frames.remove_table();
+            batch.append(frames);
+        }
+        inner.nft.commit(batch)?;
+        inner.frames = false;
+        Ok(())
     }
 }

@@ -39,6 +39,11 @@ impl NetworkSpec {
         self.ipv4.iter().chain(&self.ipv6)
     }
 
+    /// Whether its ends may send from their own addresses alone.
+    pub(crate) fn anti_spoofing(&self) -> bool {
+        self.bridge().is_some_and(|options| options.anti_spoofing)
+    }
+
     /// The bridge, when it has one.
     pub(crate) fn bridge(&self) -> Option<&BridgeOptions> {
         match &self.driver {
@@ -101,6 +106,8 @@ pub struct BridgeOptions {
     pub host_ipv4: Option<IpAddr>,
     /// The same for IPv6.
     pub host_ipv6: Option<IpAddr>,
+    /// What an end sends is dropped unless it comes from the end's own hardware and IP addresses.
+    pub anti_spoofing: bool,
 }
 
 impl BridgeOptions {
@@ -120,6 +127,7 @@ impl BridgeOptions {
             trusted_host_interfaces: Vec::new(),
             host_ipv4: None,
             host_ipv6: None,
+            anti_spoofing: false,
         }
     }
 

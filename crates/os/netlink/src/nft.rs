@@ -144,7 +144,7 @@ pub struct Base {
     pub policy: Policy,
 }
 
-/// A transaction on one table.
+/// A transaction on one table, or with [`Batch::append`] on several.
 #[derive(Debug, Clone)]
 pub struct Batch {
     family: Family,
@@ -169,6 +169,11 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Takes in what is to be done in another table at the same moment.
+    pub fn append(&mut self, other: Self) {
+        self.messages.extend(other.messages);
     }
 
     fn add(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Message)) {

@@ -8,6 +8,7 @@ mod kernel;
 mod limits;
 mod logs;
 mod mounts;
+mod network;
 mod process;
 mod tree;
 

@@ -25,6 +25,8 @@ const TRUSTED_INTERFACES: &str = "com.docker.network.bridge.trusted_host_interfa
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const HOST_IPV4: &str = "com.docker.network.host_ipv4";
 const HOST_IPV6: &str = "com.docker.network.host_ipv6";
+/// Not Docker's: containers send from their own addresses alone.
+const ANTI_SPOOFING: &str = "havre.network.anti_spoofing";
 
 /// The mode of `macvlan` in which one interface takes the parent over.
 pub(super) const PASSTHRU: &str = "passthru";
@@ -67,6 +69,7 @@ pub(crate) struct Bridge {
     /// Source addresses of what goes out, instead of masquerading.
     pub host_ipv4: Option<IpAddr>,
     pub host_ipv6: Option<IpAddr>,
+    pub anti_spoofing: bool,
 }
 
 /// Options of `macvlan` and `ipvlan`.
@@ -83,6 +86,9 @@ impl Driver {
     /// Reads the options of the driver called `name`; a driver that does not exist is looked for among plugins, of which
     /// there are none.
     pub(crate) fn read(name: &str, options: &StringMap, internal: bool) -> ApiResult<Self> {
+        if name != "bridge" {
+            only_for_bridges(options)?;
+        }
         match name {
             "bridge" => bridge(options, internal).map(Self::Bridge),
             "macvlan" => macvlan(options).map(Self::Macvlan),
@@ -141,6 +147,7 @@ fn bridge(options: &StringMap, internal: bool) -> ApiResult<Bridge> {
         interface_prefix: String::new(),
         host_ipv4: None,
         host_ipv6: None,
+        anti_spoofing: false,
     };
     for (key, value) in options {
         bridge_option(&mut bridge, key, value)?;
@@ -168,6 +175,7 @@ fn bridge_option(bridge: &mut Bridge, key: &str, value: &str) -> ApiResult<()> {
         HOST_BINDING => bridge.host_binding = Some(address(key, value)?),
         HOST_IPV4 => bridge.host_ipv4 = Some(address(key, value)?),
         HOST_IPV6 => bridge.host_ipv6 = Some(address(key, value)?),
+        ANTI_SPOOFING => bridge.anti_spoofing = flag(key, value)?,
         TRUSTED_INTERFACES => {
             let names = value.split(':').filter(|name| !name.is_empty());
             let checked = names.map(|name| interface_name("trusted host interface", name));
@@ -184,6 +192,16 @@ fn bridge_option(bridge: &mut Bridge, key: &str, value: &str) -> ApiResult<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// A protection that another driver would not give is not passed over as Docker passes over options that it does not know.
+fn only_for_bridges(options: &StringMap) -> ApiResult<()> {
+    match options.get(ANTI_SPOOFING) {
+        Some(value) if flag(ANTI_SPOOFING, value)? => Err(ApiError::invalid(format!(
+            "option {ANTI_SPOOFING} is of the driver bridge alone"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn macvlan(options: &StringMap) -> ApiResult<Vlan> {
@@ -326,6 +344,7 @@ mod tests {
                 (INTERFACE_PREFIX, "net"),
                 (HOST_IPV4, "10.0.0.1"),
                 (HOST_IPV6, "fd00::1"),
+                (ANTI_SPOOFING, "true"),
                 ("other", "kept"),
             ],
             true,
@@ -380,6 +399,18 @@ mod tests {
                 "macvlan_mode",
                 "foo",
                 "requested macvlan mode 'foo' is not valid, 'bridge' mode is the macvlan driver default",
+            ),
+            (
+                "bridge",
+                ANTI_SPOOFING,
+                "on",
+                "failed to parse havre.network.anti_spoofing value: on (strconv.ParseBool: parsing \"on\": invalid syntax)",
+            ),
+            (
+                "macvlan",
+                ANTI_SPOOFING,
+                "true",
+                "option havre.network.anti_spoofing is of the driver bridge alone",
             ),
             (
                 "macvlan",

@@ -224,6 +224,7 @@ fn bridge_plan(interface: String, bridge: Bridge) -> BridgeOptions {
         trusted_host_interfaces: bridge.trusted_interfaces,
         host_ipv4: bridge.host_ipv4,
         host_ipv6: bridge.host_ipv6,
+        anti_spoofing: bridge.anti_spoofing,
     }
 }
 

@@ -162,6 +162,11 @@ pub(crate) fn check(
             wrong.push(text);
         }
     }
+    for link in settings.links.iter().flatten() {
+        if link.is_empty() || !is_one_word(link) {
+            wrong.push(format!("bad format for links: {link:?}"));
+        }
+    }
     for name in settings.aliases.iter().flatten() {
         // It becomes a name in answers and, for links, in a file.
         if name.is_empty() || !is_one_word(name) {

@@ -1,7 +1,10 @@
 //! Answers of other servers: the right one, those of liars, and broken ones.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::message::to_wire;
+use crate::mutation::Mutations;
 use proptest::prelude::*;
 
 fn asked(name: &str) -> Vec<u8> {
@@ -191,6 +194,44 @@ fn failures_and_cut_answers_are_told_apart() {
         Ok(Verdict::Truncated(question.len()))
     );
     assert_eq!(cut[6..12], [0; 6]);
+}
+
+/// N13: what another server's answer may be made to look like: none is taken that does not repeat the question, or whose
+/// length is not what there is.
+#[test]
+fn mutated_answers_never_panic_and_cost_little() {
+    let question = asked("example.com");
+    let chain = [record(5, 9, b"\x01x\xc0\x0c"), record(1, 9, &[1, 2, 3, 4])];
+    let others = [
+        record(15, 9, b"\x00\x05\x04mail\xc0\x0c"),
+        record(33, 9, b"\0\x01\0\x01\0\x35\x01s\xc0\x0c"),
+        record(16, 9, b"\x05hello"),
+        record(6, 9, &[&b"\xc0\x0c\xc0\x0c"[..], &[0; 20]].concat()),
+    ];
+    let seeds = [
+        reply("example.com", 0, &chain),
+        reply("example.com", 0, &others),
+        reply("example.com", flag::TRUNCATED, &chain),
+    ];
+    let mut mutations = Mutations::new();
+    let (mut total, mut taken) = (Duration::ZERO, 0_u32);
+    let rounds = Mutations::rounds();
+    for _ in 0..rounds {
+        let mut packet = mutations.of(&seeds);
+        let start = Instant::now();
+        let verdict = judge(&mut packet, &question);
+        total += start.elapsed();
+        if let Ok(Verdict::Answer(length) | Verdict::Truncated(length)) = verdict {
+            taken += 1;
+            assert!(length <= packet.len());
+            assert_eq!(packet[..2], question[..2]);
+            assert_eq!(packet[12..question.len()], question[12..]);
+        }
+    }
+    println!("{rounds} packets, {taken} taken, {:?} each", total / rounds);
+    assert!(total / rounds < Duration::from_millis(1), "{total:?}");
+    // Changed where it does not matter, such as in an address.
+    assert!(taken > 0 && taken < rounds / 2, "{taken}");
 }
 
 proptest! {

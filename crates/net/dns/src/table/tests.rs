@@ -149,6 +149,7 @@ fn a_name_without_addresses_is_a_name() {
     assert_eq!(found(&table, &on(&["n1"]), "quiet"), None);
 }
 
+/// N17: four networks, eight containers: a name and an address lead to another container when both share a network.
 #[test]
 fn resolution_is_sharing() {
     // Four networks, eight containers, container c on network n when the bit says so.

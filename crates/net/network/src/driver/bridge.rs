@@ -173,6 +173,8 @@ pub(crate) struct Joining<'a> {
     pub(crate) spec: &'a EndpointSpec,
     /// A free name for the host's end, should one be made.
     pub(crate) host: String,
+    /// What must hold before the host's end, whose name it is told, is on the bridge.
+    pub(crate) before: &'a dyn Fn(&str) -> Result<(), NetworkError>,
 }
 
 impl Joining<'_> {
@@ -194,7 +196,8 @@ impl Joining<'_> {
             None => (self.lay(outside, sandbox, &mut state, &name)?, false),
         };
         let plug = (&cable, name.as_str(), prepared);
-        let done = self.connect(outside, sandbox, &mut state, plug);
+        let ready = (self.before)(&cable.host);
+        let done = ready.and_then(|()| self.connect(outside, sandbox, &mut state, plug));
         if let Err(error) = done {
             // The error that matters is the first one.
             drop(outside.delete_link(cable.host_index));

@@ -32,6 +32,14 @@ impl Inner<'_> {
         route: &mut Route,
     ) -> Result<(), NetworkError> {
         let parameters = self.parameters()?;
+        if self.prepared && self.has_ipv6() {
+            // It is up already: with IPv6 the kernel makes an address of the hardware's as it is by then.
+            let change = LinkChange {
+                address: self.hardware(),
+                ..LinkChange::default()
+            };
+            route.change_link(self.index, &change)?;
+        }
         if !parameters.is_empty() {
             within(sandbox.fd(), || {
                 for (path, value) in &parameters {
@@ -83,12 +91,15 @@ impl Inner<'_> {
         }
     }
 
+    fn has_ipv6(&self) -> bool {
+        self.spec.ipv6.is_some() || self.spec.link_local.iter().any(IpAddr::is_ipv6)
+    }
+
     /// Kernel parameters as paths below `/proc/sys`, in order.
     fn parameters(&self) -> Result<Vec<(String, String)>, NetworkError> {
         let mut found = Vec::new();
         let of_ipv6 = |name: &str| format!("net/ipv6/conf/{}/{name}", self.name);
-        let has_ipv6 = self.spec.ipv6.is_some() || self.spec.link_local.iter().any(IpAddr::is_ipv6);
-        match (has_ipv6, self.prepared) {
+        match (self.has_ipv6(), self.prepared) {
             (true, true) => found.push((of_ipv6("disable_ipv6"), "0".to_owned())),
             (false, false) => found.push((of_ipv6("disable_ipv6"), "1".to_owned())),
             (true, false) | (false, true) => {}

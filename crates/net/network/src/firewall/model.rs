@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::rules;
 use super::table::{Atom, Item, Items, Key, Table};
+use super::{rules, sources};
 use crate::spec::{EndpointSpec, GatewayMode, NetworkSpec, Publication};
 
 /// Consecutive ports are written as one range from this many on.
@@ -20,6 +20,8 @@ const RANGE: usize = 16;
 pub(crate) struct Model {
     pub(crate) networks: BTreeMap<String, NetworkSpec>,
     pub(crate) endpoints: BTreeMap<String, EndpointSpec>,
+    /// What the cables of ends may send, by the ends' ids; of networks with anti-spoofing alone.
+    pub(crate) cables: BTreeMap<String, Items>,
     pub(crate) settings: Settings,
 }
 
@@ -90,6 +92,27 @@ impl Model {
             chains: rules::chains(self.settings),
             items,
         }
+    }
+
+    /// Whether there is a second table, for frames on bridges.
+    pub(crate) fn checks_sources(&self) -> bool {
+        self.networks.values().any(NetworkSpec::anti_spoofing)
+    }
+
+    /// The table for frames on bridges.
+    pub(crate) fn sources(&self) -> Table {
+        let mut items = Items::new();
+        for cable in self.cables.values() {
+            extend(&mut items, cable.clone());
+        }
+        sources::table(items)
+    }
+
+    /// What the cable of an end may send; nothing is said of it where its network does not ask.
+    pub(crate) fn of_cable(&self, cable: &str, end: &EndpointSpec) -> Option<Items> {
+        let network = self.networks.get(&end.network);
+        let asked = network.is_some_and(NetworkSpec::anti_spoofing);
+        asked.then(|| sources::of_cable(cable, end))
     }
 
     /// What a network adds to the sets.

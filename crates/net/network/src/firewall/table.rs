@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use havre_netlink::nft::{
     Base, Batch, Element, Field, Part, Policy, Rule, Set, State, Type, Value, Verdict,
 };
-use havre_types::Cidr;
+use havre_types::{Cidr, MacAddress};
 
 /// A condition on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(crate) enum Test {
     FromKind(&'static str, bool),
     /// The interface by which it leaves is of a kind, or is not.
     ToKind(&'static str, bool),
+    /// A field has these bytes, or has others.
+    Is(Field, &'static [u8], bool),
 }
 
 /// What is done with a packet for which all conditions hold.
@@ -100,6 +102,7 @@ pub(crate) enum Atom {
     Protocol(u8),
     Port(u16),
     Interface(String),
+    Hardware(MacAddress),
 }
 
 impl Atom {
@@ -109,6 +112,7 @@ impl Atom {
             Self::Protocol(number) => Part::Protocol(*number),
             Self::Port(port) => Part::Port(*port),
             Self::Interface(name) => Part::Interface(name.clone()),
+            Self::Hardware(address) => Part::Hardware(*address),
         }
     }
 }
@@ -223,6 +227,7 @@ impl Line {
                 Test::Protocol(number) => rule.protocol(*number),
                 Test::FromKind(kind, equal) => rule.from_kind(kind, *equal),
                 Test::ToKind(kind, equal) => rule.to_kind(kind, *equal),
+                Test::Is(field, bytes, equal) => rule.is(*field, bytes, *equal),
             });
         let rule = match &self.action {
             Action::Accept => rule.verdict(Verdict::Accept),

@@ -123,11 +123,13 @@ impl Hearing {
                 .any(|family| family.is_of(event))
     }
 
-    /// Whether somebody else removed something of the engine's table.
+    /// Whether somebody else removed something of the engine's tables.
     fn robs(&self, event: &Event) -> bool {
         event.change == Change::Removed
             && event.port != self.own
             && event.table == self.firewall.name
-            && Family::Inet.is_of(event)
+            && [Family::Inet, Family::Bridge]
+                .iter()
+                .any(|family| family.is_of(event))
     }
 }

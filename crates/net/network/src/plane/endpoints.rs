@@ -57,8 +57,14 @@ impl Plane {
                     bridge: *number,
                     spec,
                     host: self.pool.name()?,
+                    before: &|cable| self.firewall.add_cable(cable, spec),
                 };
-                joining.attach(&mut core.route, sandbox)?
+                let joined = joining.attach(&mut core.route, sandbox);
+                if joined.is_err() {
+                    // The error that matters is the first one.
+                    drop(self.firewall.remove_cable(&spec.id));
+                }
+                joined?
             }
             (Base::Parent(own), _) => {
                 let joining = parent::Joining {
@@ -75,6 +81,7 @@ impl Plane {
         if let Err(error) = self.firewall.add_endpoint(spec) {
             // The error that matters is the first one.
             drop(unplug(&mut core.route, Some(sandbox), &attached));
+            drop(self.firewall.remove_cable(&spec.id));
             return Err(error);
         }
         forget_before(&spec.publications)?;
@@ -100,10 +107,14 @@ impl Plane {
             link: end.attached.host_interface.clone(),
             addresses: own_addresses(&end.spec),
         };
-        if sandbox.is_some() {
+        let network = core.networks.get(&end.spec.network);
+        let checked = network.is_some_and(|network| network.spec.anti_spoofing());
+        // What checks a cable goes after it, so that cable cannot be left for later.
+        if sandbox.is_some() || checked {
             unplug(&mut core.route, sandbox, &end.attached)?;
             remains.link = None;
         }
+        self.firewall.remove_cable(endpoint)?;
         core.endpoints.remove(endpoint);
         self.janitor.give(remains);
         Ok(())

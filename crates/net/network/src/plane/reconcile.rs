@@ -48,7 +48,9 @@ impl Plane {
         let wanted: Vec<EndpointSpec> = present.into_iter().cloned().collect();
         found.missing = missing.into_iter().map(|end| end.id.clone()).collect();
         // Rules first: nothing is connected that they do not cover.
-        self.firewall.replace(networks, &wanted)?;
+        self.firewall.replace(networks, &wanted, |end| {
+            cables.get(&end.id).map(|link| link.name.as_str())
+        })?;
         core.networks.clear();
         core.waiting.clear();
         core.endpoints.clear();

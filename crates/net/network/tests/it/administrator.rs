@@ -45,6 +45,7 @@ fn closes(lan: &Other) {
     lan.inside(|| ask("192.0.2.1:8081").unwrap());
 }
 
+/// N22: a rule of the host that drops what arrives for a port closes it for a container's published port too.
 #[test]
 fn a_drop_of_arriving_packets_closes_a_published_port() {
     published(Guard::Explicit, |plane, lan, _one| {
@@ -82,6 +83,7 @@ fn ask_now(address: &str) -> bool {
     crate::support::ask_within(address, crate::support::SILENCE).is_ok()
 }
 
+/// N22: the same for drops at the other hooks.
 #[test]
 fn a_drop_before_or_after_routing_closes_a_published_port() {
     published(Guard::None, |_plane, lan, _one| {
@@ -149,6 +151,7 @@ fn rules_of_iptables_hold_as_well() {
     });
 }
 
+/// N04: all of the rules or a part of them that somebody removed are there again soon; [`crate::isolation`] has the prober.
 #[test]
 fn rules_come_back_after_a_flush() {
     published(Guard::Explicit, |plane, lan, one| {
@@ -209,6 +212,7 @@ fn between(test: impl FnOnce(&Other) + Send) {
     });
 }
 
+/// N21: a host that forwarded nothing before goes on forwarding nothing between its own interfaces.
 #[test]
 fn the_host_becomes_no_router() {
     between(|lan| {

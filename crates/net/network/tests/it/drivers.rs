@@ -343,6 +343,7 @@ fn ipvlan_works_or_says_that_this_kernel_has_none() {
     });
 }
 
+/// N07: IPv6 is where it was asked for and nowhere else, with the rules of IPv4; N09: clients keep their addresses.
 #[test]
 fn ipv6_works_at_once_and_only_where_it_is_wanted() {
     host(|| {

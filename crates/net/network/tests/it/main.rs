@@ -15,4 +15,8 @@ mod ports;
 #[cfg(test)]
 mod restarts;
 #[cfg(test)]
+mod spoofing;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod sweep;

@@ -1,13 +1,15 @@
 //! Ports of the host: claimed, published, given back (SECURITY N09, N20).
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use havre_network::ports::{Ports, Request};
 use havre_network::{EndpointSpec, Protocol, Publication};
 
 use crate::support::{
-    LIMIT, Other, SILENCE, addr, at, end, host, inside, ip, network, output, plane, until,
+    LIMIT, Other, SILENCE, Server, addr, ask, at, end, host, inside, ip, network, output, part,
+    plane, until,
 };
 
 fn request(hosts: &[std::net::IpAddr]) -> Request<'_> {
@@ -167,6 +169,7 @@ fn tens_of_thousands_of_ports_are_one_element() {
     });
 }
 
+/// N20: a flow to a published port of a container that is gone does not go on to the next holder of its address.
 #[test]
 fn the_next_holder_of_an_address_gets_nothing_of_the_last() {
     host(|| {
@@ -217,5 +220,73 @@ fn the_next_holder_of_an_address_gets_nothing_of_the_last() {
         );
         drop((server, second));
         plane.detach(None, "e2").unwrap();
+    });
+}
+
+/// N09: a server in a container sees the address that its client has, of IPv4 and IPv6, TCP and UDP, from another host and
+/// from a container of the same network.
+#[test]
+fn servers_see_their_clients() {
+    host(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let lan = Other::cabled("lan0");
+        ip(&["address", "add", "192.0.2.1/24", "dev", "lan0"]);
+        ip(&["address", "add", "2001:db8::1/64", "dev", "lan0", "nodad"]);
+        lan.inside(|| {
+            ip(&["address", "add", "192.0.2.2/24", "dev", "eth0"]);
+            ip(&["address", "add", "2001:db8::2/64", "dev", "eth0", "nodad"]);
+        });
+        let plane = plane(directory.path());
+        let mut net = network("aaaaaaaaaaaa", "172.30.0.0/16");
+        net.ipv6 = vec![part("fd00:30::/64")];
+        plane.add_network(&net).unwrap();
+        let (one, two) = (plane.sandbox().unwrap(), plane.sandbox().unwrap());
+        let both = |id: &str, last: u8| EndpointSpec {
+            ipv6: format!("fd00:30::{last}/64").parse().ok(),
+            default_route: (true, true),
+            ..end(&net, id, &format!("172.30.0.{last}/16"))
+        };
+        let publish = |protocol, host: &str| Publication {
+            protocol,
+            host: addr(host),
+            host_port: 8080,
+            container_port: 80,
+        };
+        let mut spec = both("e1", 2);
+        spec.publications = ["0.0.0.0", "::"]
+            .into_iter()
+            .flat_map(|any| [Protocol::Tcp, Protocol::Udp].map(|protocol| publish(protocol, any)))
+            .collect();
+        plane.attach(&one, &spec).unwrap();
+        plane.attach(&two, &both("e2", 3)).unwrap();
+        let _server = Server::start(&one, "[::]:80");
+        let datagrams = inside(one.fd(), || UdpSocket::bind("[::]:80").unwrap());
+        datagrams.set_read_timeout(Some(LIMIT)).unwrap();
+        let seen = |place: BorrowedFd<'_>, to: &str| {
+            let by_tcp: IpAddr = inside(place, || ask(to).unwrap()).parse().unwrap();
+            inside(place, || {
+                let any = if to.starts_with('[') {
+                    "[::]:0"
+                } else {
+                    "0.0.0.0:0"
+                };
+                UdpSocket::bind(any).unwrap().send_to(b"x", to).unwrap();
+            });
+            let (_, by_udp) = datagrams.recv_from(&mut [0; 8]).unwrap();
+            assert_eq!(by_tcp.to_canonical(), by_udp.ip().to_canonical(), "{to}");
+            by_tcp.to_canonical()
+        };
+        let outside = lan.inside(|| {
+            let opened = fs_err::File::open("/proc/thread-self/ns/net").unwrap();
+            OwnedFd::from(opened.into_parts().0)
+        });
+        for (place, to, client) in [
+            (outside.as_fd(), "192.0.2.1:8080", "192.0.2.2"),
+            (outside.as_fd(), "[2001:db8::1]:8080", "2001:db8::2"),
+            (two.fd(), "172.30.0.2:80", "172.30.0.3"),
+            (two.fd(), "[fd00:30::2]:80", "fd00:30::3"),
+        ] {
+            assert_eq!(seen(place, to), addr(client), "{to}");
+        }
     });
 }

@@ -8,12 +8,14 @@ use crate::message::Message;
 pub(super) const VERDICT_REGISTER: u32 = 0;
 
 // linux/netfilter/nf_tables.h: enum nft_meta_keys
+const META_ETHER_TYPE: u32 = 1;
 const META_MARK: u32 = 3;
 const META_INPUT: u32 = 6;
 const META_OUTPUT: u32 = 7;
 const META_PROTOCOL: u32 = 16;
 const META_INPUT_KIND: u32 = 26;
 const META_OUTPUT_KIND: u32 = 27;
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
@@ -84,6 +86,7 @@ impl Expression {
                 | Field::OutputInterface
                 | Field::InputKind
                 | Field::OutputKind
+                | Field::EtherType
                 | Field::Mark => "meta",
                 _ => "payload",
             },
@@ -217,6 +220,15 @@ impl Field {
             Self::Destination4 => payload(NETWORK_HEADER, 16, 4),
             Self::Source6 => payload(NETWORK_HEADER, 8, 16),
             Self::Destination6 => payload(NETWORK_HEADER, 24, 16),
+            Self::EtherType => meta(META_ETHER_TYPE),
+            Self::SourceHardware => payload(LINK_HEADER, 6, 6),
+            // RFC 826: types, lengths, the operation, then the sender's addresses.
+            Self::ArpForm => payload(NETWORK_HEADER, 0, 6),
+            Self::ArpHardware => payload(NETWORK_HEADER, 8, 6),
+            Self::ArpAddress => payload(NETWORK_HEADER, 14, 4),
+            Self::Icmp6Type => payload(TRANSPORT_HEADER, 0, 1),
+            // RFC 4861, 4.3 and 4.4.
+            Self::NeighbourTarget => payload(TRANSPORT_HEADER, 8, 16),
         }
     }
 }

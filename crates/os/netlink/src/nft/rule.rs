@@ -44,6 +44,20 @@ pub enum Field {
     InputKind,
     /// What kind of interface it leaves by.
     OutputKind,
+    /// What a frame carries (the EtherType).
+    EtherType,
+    /// The hardware address that a frame comes from.
+    SourceHardware,
+    /// What addresses an ARP message is about: types and lengths of both kinds.
+    ArpForm,
+    /// The hardware address that the sender of an ARP message says is its own.
+    ArpHardware,
+    /// The IPv4 address that the sender of an ARP message says is its own.
+    ArpAddress,
+    /// The type of an ICMPv6 message. To stand behind [`Rule::protocol`].
+    Icmp6Type,
+    /// The address that an ICMPv6 message about neighbours is about.
+    NeighbourTarget,
 }
 
 impl Field {
@@ -57,6 +71,11 @@ impl Field {
                 Type::Interface
             }
             Self::Mark => Type::Mark,
+            Self::EtherType | Self::Icmp6Type => return 1,
+            Self::SourceHardware | Self::ArpHardware => Type::Hardware,
+            Self::ArpForm => return 2,
+            Self::ArpAddress => Type::Ipv4,
+            Self::NeighbourTarget => Type::Ipv6,
         };
         kind.words()
     }
@@ -181,6 +200,13 @@ impl Rule {
         let operation = if equal { EQUAL } else { NOT_EQUAL };
         self.field(Field::OutputKind)
             .compared(operation, interface(kind).to_vec())
+    }
+
+    /// A field has this value, or another: its bytes as in the packet.
+    #[must_use]
+    pub fn is(self, field: Field, bytes: &[u8], equal: bool) -> Self {
+        let operation = if equal { EQUAL } else { NOT_EQUAL };
+        self.field(field).compared(operation, bytes.to_vec())
     }
 
     /// Of this transport protocol.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use havre_types::MacAddress;
+
 use super::{DATA_VALUE, LIST_ELEM, Verdict};
 use crate::message::Message;
 
@@ -35,6 +37,8 @@ pub enum Type {
     Interface,
     /// A packet's mark.
     Mark,
+    /// A hardware address.
+    Hardware,
 }
 
 impl Type {
@@ -46,6 +50,7 @@ impl Type {
             Self::Protocol => (12, 1),
             Self::Port => (13, 2),
             Self::Mark => (19, 4),
+            Self::Hardware => (9, 6),
             Self::Interface => (41, 16),
         }
     }
@@ -70,6 +75,8 @@ pub enum Part {
     Interface(String),
     /// A packet's mark.
     Mark(u32),
+    /// A hardware address.
+    Hardware(MacAddress),
 }
 
 impl Part {
@@ -81,6 +88,7 @@ impl Part {
             Self::Port(port) => port.to_be_bytes().to_vec(),
             Self::Interface(name) => interface(name).to_vec(),
             Self::Mark(mark) => mark.to_ne_bytes().to_vec(),
+            Self::Hardware(MacAddress(bytes)) => bytes.to_vec(),
         }
     }
 }
