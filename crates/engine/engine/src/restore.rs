@@ -128,7 +128,7 @@ async fn adopt_plane(shared: &Arc<Shared>, found: &[(Record, Found)]) {
         return;
     }
     let kept = Arc::clone(shared);
-    let opened = crate::images::blocking(move || kept.networks.plane_with(&ends).map(drop));
+    let opened = crate::images::blocking(move || kept.networks.plane_with(ends).map(drop));
     if let Err(error) = opened.await {
         tracing::error!(error = %error.message, "networks are not as they should be");
     }

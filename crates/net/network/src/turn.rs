@@ -10,8 +10,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 /// Abstract names are those of a network namespace (unix(7)), which is just who shares subnets.
 const NAME: &[u8] = b"havre-subnets";
-/// Nobody keeps it longer than it takes to make some bridges; an engine that hangs keeps nobody else.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Nobody keeps it longer than it takes to make some bridges. Any program of the host may take the name and never give it
+/// back: then engines wait for so long and go on without.
+const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Kept while an engine chooses and makes. The kernel ends it with the engine.

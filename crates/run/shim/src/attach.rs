@@ -2,6 +2,7 @@
 //! holds back its process only when its buffer is full, and nothing else ever.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use havre_shim_proto::attach::{
     AttachReply, AttachRequest, HEADER_LEN, LINE_LIMIT, Stream, header, parse_header,
@@ -15,7 +16,7 @@ use crate::error::Failure;
 use crate::poll::{Interest, READ, Token, WRITE};
 use crate::process::Stage;
 use crate::server::Server;
-use crate::stdio::{keeper, sink, source};
+use crate::stdio::{CLIENT_COMES, keeper, sink, source};
 
 /// Output that a client may leave unread before its process is held back.
 pub(crate) const OUTPUT_LIMIT: usize = 256 << 10;
@@ -120,6 +121,7 @@ impl Server {
         } else {
             asked.stderr.as_str()
         };
+        let deadline = Instant::now() + CLIENT_COMES;
         for (name, wants) in [
             (asked.stdout.as_str(), [true, false]),
             (stderr, [false, true]),
@@ -129,7 +131,7 @@ impl Server {
                     at,
                     Client {
                         wants,
-                        ..Client::new(sink(name)?, Manner::Sink)
+                        ..Client::new(sink(name, deadline)?, Manner::Sink)
                     },
                 );
             }

@@ -12,8 +12,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::error::Failure;
 
-/// How long a client of containerd may take to open its side of a pipe.
-const CLIENT_COMES: Duration = Duration::from_secs(5);
+/// How long a client of containerd may take to open its sides of the pipes. The task waits with it.
+pub(crate) const CLIENT_COMES: Duration = Duration::from_secs(2);
 /// How often it is looked for.
 const CLIENT_ASKED: Duration = Duration::from_millis(1);
 
@@ -98,10 +98,10 @@ fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
 
 /// Opens a stream that containerd names for output: a named pipe, or `file://` for appending. Both directions of a
 /// pipe are opened, so that a client that leaves does not break it.
-pub(crate) fn sink(name: &str) -> Result<OwnedFd, Failure> {
+pub(crate) fn sink(name: &str, deadline: Instant) -> Result<OwnedFd, Failure> {
     match name.split_once("://") {
-        None => open_read_pipe(name),
-        Some(("fifo", path)) => open_read_pipe(path),
+        None => open_read_pipe(name, deadline),
+        Some(("fifo", path)) => open_read_pipe(path, deadline),
         Some(("file", path)) => open_stream(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE),
         Some((scheme, _)) => Err(unsupported(scheme)),
     }
@@ -113,8 +113,7 @@ pub(crate) fn sink(name: &str) -> Result<OwnedFd, Failure> {
     clippy::disallowed_methods,
     reason = "no event tells that somebody opens a pipe"
 )]
-fn open_read_pipe(path: &str) -> Result<OwnedFd, Failure> {
-    let deadline = Instant::now() + CLIENT_COMES;
+fn open_read_pipe(path: &str, deadline: Instant) -> Result<OwnedFd, Failure> {
     // Opening to write alone fails with ENXIO while there is no reader (fifo(7)).
     let access = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let writer = loop {

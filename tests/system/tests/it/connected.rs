@@ -643,10 +643,11 @@ fn a_host_that_forwards_nothing_is_told_to_be_the_reason() -> Result<()> {
 
 #[test]
 fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> {
-    let engine = networked_engine()?;
+    let mut engine = networked_engine()?;
     let subnet = "{{(index .IPAM.Config 0).Subnet}}";
-    let shown = || engine.docker(&["network", "inspect", "bridge", "--format", subnet]);
-    ensure!(shown()? == "172.17.0.0/16", "{}", shown()?);
+    let shown =
+        |engine: &Engine| engine.docker(&["network", "inspect", "bridge", "--format", subnet]);
+    ensure!(shown(&engine)? == "172.17.0.0/16", "{}", shown(&engine)?);
     // Somebody else's bridge, such as another engine's.
     for words in [
         &["link", "add", "docker0", "type", "bridge"][..],
@@ -660,7 +661,22 @@ fn a_default_bridge_that_is_not_there_yet_makes_room_for_others() -> Result<()> 
         routes.contains("172.18.0.0/16") && !routes.contains("172.17."),
         "{routes}"
     );
-    ensure!(shown()? == "172.18.0.0/16", "{}", shown()?);
+    ensure!(shown(&engine)? == "172.18.0.0/16", "{}", shown(&engine)?);
+    // There it stays while it is used, whatever happens to the engine and to the others.
+    serve(&engine, "web", &["-p", "8080:80"])?;
+    let address = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
+    let before = inspect(&engine, "web", address)?;
+    for others in ["down", "up"] {
+        engine
+            .namespace()?
+            .output(command("ip").args(["link", "set", "docker0", others]))?;
+        engine.kill9()?;
+        engine.restart()?;
+        ensure!(shown(&engine)? == "172.18.0.0/16", "{}", shown(&engine)?);
+        ensure!(inspect(&engine, "web", address)? == before);
+        answers(&engine, "127.0.0.1:8080")?;
+        exec(&engine, "web", "ping -c1 -w5 172.18.0.1")?;
+    }
     Ok(())
 }
 

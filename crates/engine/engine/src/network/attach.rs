@@ -101,7 +101,19 @@ pub(crate) async fn connect_live(
     let told = shared
         .names
         .change(shared, fixed.id.as_str(), (live, &after), zone, sockets);
-    told.await?;
+    if let Err(error) = told.await {
+        if let Some(end) = after.ends.last() {
+            shared.names.forget(end).await;
+        }
+        let (kept, subject) = (Arc::clone(shared), Arc::clone(fixed));
+        let undone = blocking(move || {
+            let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
+            take_back(&kept, &subject, &sandbox, after);
+            Ok(())
+        });
+        undone.await?;
+        return Err(error);
+    }
     if let Some(end) = after.ends.last() {
         announce(shared, fixed, end.network.as_str(), "connect");
     }
@@ -118,7 +130,7 @@ fn arrive(
     before: &Live,
     after: &mut Live,
 ) -> ApiResult<(havre_dns::Zone, Option<Sockets>)> {
-    ways::settle(shared, fixed, sandbox, after, Vec::new())?;
+    ways::settle(shared, fixed, sandbox, after)?;
     let opened = (after.resolves && !before.resolves).then(|| sandbox.dns_sockets());
     let sockets = opened.transpose().map_err(|error| join::failed(&error))?;
     Ok((write_down(shared, fixed, before, after)?, sockets))
@@ -126,12 +138,26 @@ fn arrive(
 
 /// Takes the last end away again. The error that brought us here is the one that matters.
 fn take_back(shared: &Shared, fixed: &Fixed, sandbox: &Sandbox, mut live: Live) {
+    let before = live.clone();
     let Some(end) = live.ends.pop() else { return };
-    join::part_one(shared, fixed, &end, Some(sandbox));
-    let settled = ways::settle(shared, fixed, sandbox, &mut live, end.ports);
-    if let Err(error) = settled {
-        tracing::warn!(container = %fixed.id, error = %error.message, "routes and ports are not as they were");
+    if let Err(error) = depart(shared, fixed, sandbox, &end, (&before, &mut live)) {
+        tracing::warn!(container = %fixed.id, error = %error.message, "its networks are not all as they were");
     }
+}
+
+/// Takes back an end that is in `before` and not in `after` any more, and lets others do what it did.
+fn depart(
+    shared: &Shared,
+    fixed: &Fixed,
+    sandbox: &Sandbox,
+    gone: &End,
+    (before, after): (&Live, &mut Live),
+) -> ApiResult<havre_dns::Zone> {
+    join::part_one(shared, fixed, gone, Some(sandbox));
+    after.parked.extend(gone.ports.iter().cloned());
+    let settled = ways::settle(shared, fixed, sandbox, after);
+    let zone = write_down(shared, fixed, before, after)?;
+    settled.map(|()| zone)
 }
 
 /// Takes a running container off a network; what it has afterwards.
@@ -156,13 +182,16 @@ pub(crate) async fn disconnect_live(
         end.clone(),
     );
     let parted = blocking(move || {
-        let mut after = before.clone();
         let sandbox = Sandbox::of_process(pid).map_err(|error| join::failed(&error))?;
+        let mut after = before.clone();
         after.ends.retain(|end| end.id != gone.id);
-        join::part_one(&kept, &subject, &gone, Some(&sandbox));
-        ways::settle(&kept, &subject, &sandbox, &mut after, gone.ports)?;
-        let zone = write_down(&kept, &subject, &before, &after)?;
-        Ok((after, zone))
+        let departed = depart(&kept, &subject, &sandbox, &gone, (&before, &mut after));
+        // It is off the network, whatever else did not go as it should.
+        let zone = departed.or_else(|error| {
+            tracing::warn!(container = %subject.id, error = %error.message, "its other networks are not all as they should be");
+            files::zone(&kept, &subject, &after)
+        });
+        Ok((after, zone?))
     });
     let (after, zone) = parted.await?;
     shared.names.forget(&end).await;

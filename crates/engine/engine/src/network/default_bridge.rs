@@ -66,11 +66,16 @@ pub(super) fn record(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     let old_subnet = |v6| {
+        // One that stands has containers on it, wherever it went since it was written down.
+        let standing = own.iter().find(|cidr| cidr.address().is_ipv6() == v6);
+        if old.is_some() && standing.is_some() {
+            return standing.copied();
+        }
         let subnet = old?.of_family(v6).next()?;
         let bridge = Cidr::new(subnet.gateway?, subnet.cidr.prefix())?;
         let in_use = host::networks_in_use(v6);
         let free = in_use.iter().all(|other| !other.overlaps(subnet.cidr));
-        (free || own.contains(&bridge)).then_some(bridge)
+        free.then_some(bridge)
     };
     let mut families = vec![Family {
         v6: false,

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use havre_api_traits::ApiResult;
+use havre_types::ErrorKind;
+
 use super::live::Live;
 
 /// A departure that takes longer holds up nobody.
@@ -70,12 +73,19 @@ impl Departures {
     }
 
     /// Does what may fail because of what is about to be free.
-    pub(crate) fn patiently<T, E>(&self, mut work: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn patiently<T>(&self, mut work: impl FnMut() -> ApiResult<T>) -> ApiResult<T> {
+        // One that is over by the time of the refusal may have been the reason for it.
+        let under_way = !self.lock().under_way.is_empty();
         match work() {
-            Err(_) if self.wait() => work(),
+            Err(error) if may_heal(error.kind) && (self.wait() || under_way) => work(),
             other => other,
         }
     }
+}
+
+/// What is wrong with the request stays wrong.
+fn may_heal(kind: ErrorKind) -> bool {
+    !matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidParameter)
 }
 
 impl Drop for Leaving {
@@ -88,6 +98,7 @@ impl Drop for Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use havre_api_traits::ApiError;
     use std::sync::mpsc;
     use std::thread;
 
@@ -96,12 +107,14 @@ mod tests {
         let departures = Arc::new(Departures::default());
         assert!(!departures.wait());
         let mut tries = 0;
-        let refused: Result<(), ()> = departures.patiently(|| {
+        let refused: ApiResult<()> = departures.patiently(|| {
             tries += 1;
-            Err(())
+            Err(ApiError::conflict("taken"))
         });
-        assert_eq!((refused, tries), (Err(()), 1));
+        assert_eq!((refused.is_err(), tries), (true, 1));
         let leaving = departures.begin(Arc::default());
+        let wrong: ApiResult<()> = departures.patiently(|| Err(ApiError::not_found("nothing")));
+        assert!(wrong.is_err());
         let (send, first) = mpsc::channel();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
@@ -109,7 +122,11 @@ mod tests {
                 departures.patiently(|| {
                     tries += 1;
                     send.send(tries).unwrap();
-                    if tries == 1 { Err(()) } else { Ok(tries) }
+                    if tries == 1 {
+                        Err(ApiError::conflict("taken"))
+                    } else {
+                        Ok(tries)
+                    }
                 })
             });
             assert_eq!(first.recv(), Ok(1));

@@ -258,6 +258,7 @@ impl Joining<'_> {
             mac: attached.mac,
             ipv4: addresses.ipv4,
             ipv6: addresses.ipv6,
+            link_local: wanted::link_local(settings),
             gateway_ipv4: gateway(own.0),
             gateway_ipv6: gateway(own.1),
             interface: attached.interface,
@@ -319,8 +320,9 @@ pub(crate) fn part_one(shared: &Shared, fixed: &Fixed, end: &End, sandbox: Optio
         tracing::warn!(container = %fixed.id, network = end.name, error = %error.message, "an end is left for the next start");
         return;
     }
-    networks.leave(&end.network, &end.id);
-    if let Some(entry) = networks.get(&end.network) {
+    // Once: somebody else may have the addresses by now.
+    let left = networks.leave(&end.network, &end.id);
+    if let (Some(_), Some(entry)) = (left, networks.get(&end.network)) {
         networks.give_back(&entry.record, &end.addresses());
     }
 }

@@ -21,6 +21,9 @@ const FILE: &str = "network.json";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Live {
     pub ends: Vec<End>,
+    /// Published ports that lead nowhere now, because no network of their family leads out; the host keeps them.
+    #[serde(default)]
+    pub parked: Vec<Published>,
     /// Exposed ports that nothing of the host leads to.
     pub exposed: Vec<String>,
     /// Its names are resolved by the companion.
@@ -40,6 +43,9 @@ pub(crate) struct End {
     pub mac: Option<MacAddress>,
     pub ipv4: Option<Cidr>,
     pub ipv6: Option<Cidr>,
+    /// Further addresses (`--link-local-ip`).
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     pub gateway_ipv4: Option<IpAddr>,
     pub gateway_ipv6: Option<IpAddr>,
     /// Its name inside.
@@ -109,7 +115,7 @@ impl End {
         both.map(Cidr::address).collect()
     }
 
-    /// As the plane knows it; further addresses and parameters matter only while it is made.
+    /// As the plane knows it; parameters matter only while it is made.
     pub(crate) fn spec(&self) -> EndpointSpec {
         let free = self.receive.is_none() && self.send.is_none();
         EndpointSpec {
@@ -118,6 +124,7 @@ impl End {
             mac: self.mac,
             ipv4: self.ipv4,
             ipv6: self.ipv6,
+            link_local: self.link_local.clone(),
             interface: Some(self.interface.clone()).filter(|name| !name.is_empty()),
             default_route: self.default_route,
             publications: self.ports.iter().filter_map(Published::plan).collect(),

@@ -25,6 +25,8 @@ pub(crate) struct Kernel {
     /// None: networks are records and nothing else.
     options: Option<PlaneOptions>,
     opened: Mutex<Option<Arc<Plane>>>,
+    /// What former engines made, until an opening has taken it over.
+    adopted: Mutex<Vec<EndpointSpec>>,
 }
 
 impl Kernel {
@@ -32,6 +34,7 @@ impl Kernel {
         Self {
             options,
             opened: Mutex::default(),
+            adopted: Mutex::default(),
         }
     }
 
@@ -68,11 +71,11 @@ impl Networks {
 
     /// The data plane; the first call makes the kernel what the records say.
     pub(crate) fn plane(&self) -> ApiResult<Arc<Plane>> {
-        self.plane_with(&[])
+        self.plane_with(Vec::new())
     }
 
-    /// The same, with the ends that former engines made: they stay.
-    pub(crate) fn plane_with(&self, ends: &[EndpointSpec]) -> ApiResult<Arc<Plane>> {
+    /// The same, with the ends that former engines made: they stay, at whichever attempt it is opened.
+    pub(crate) fn plane_with(&self, ends: Vec<EndpointSpec>) -> ApiResult<Arc<Plane>> {
         let opened = self.kernel.opened.lock();
         let mut opened = opened.unwrap_or_else(PoisonError::into_inner);
         if let Some(plane) = &*opened {
@@ -81,11 +84,14 @@ impl Networks {
         let Some(options) = &self.kernel.options else {
             return Err(ApiError::internal("this engine makes no networks"));
         };
+        let adopted = self.kernel.adopted.lock();
+        let mut adopted = adopted.unwrap_or_else(PoisonError::into_inner);
+        adopted.extend(ends);
         crate::host::make_private_dir(&options.directory)
             .map_err(|error| crate::error::internal("failed to open the networks", &error))?;
         let plane = Plane::open(options.clone()).map_err(|error| failed(&error))?;
         let _turn = turn();
-        self.renew_default_bridge(ends)
+        self.renew_default_bridge(&adopted)
             .map_err(ApiError::internal)?;
         let specs: Vec<NetworkSpec> = self
             .all()
@@ -93,8 +99,9 @@ impl Networks {
             .filter_map(|entry| self.spec(&entry.record).transpose())
             .collect::<ApiResult<_>>()?;
         let found = plane
-            .reconcile(&specs, ends)
+            .reconcile(&specs, &adopted)
             .map_err(|error| failed(&error))?;
+        adopted.clear();
         tell(&found);
         let plane = Arc::new(plane);
         *opened = Some(Arc::clone(&plane));

@@ -27,13 +27,13 @@ async fn remove_record(shared: &Arc<Shared>, record: &Arc<Record>) -> ApiResult<
         )));
     }
     let networks = &shared.networks;
+    let entry = networks.get(&record.id);
+    if entry.is_some_and(|entry| !entry.members.is_empty()) {
+        let departures = Arc::clone(&networks.departures);
+        blocking(move || Ok(departures.wait())).await?;
+    }
     let _one_after_the_other = networks.changing.lock().await;
-    let (kept, id) = (Arc::clone(shared), record.id.clone());
-    let withdrawn = blocking(move || {
-        let networks = &kept.networks;
-        networks.departures.patiently(|| networks.withdraw(&id))
-    });
-    let record = withdrawn.await?;
+    let record = networks.withdraw(&record.id)?;
     if let Err(error) = take_down(shared, &record).await {
         networks.restore(&record);
         return Err(ApiError::new(

@@ -1,13 +1,14 @@
 //! By which of its networks a container reaches the outside, and to which of its ends published ports lead.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use havre_api_traits::ApiResult;
-use havre_network::Sandbox;
+use havre_network::ports::Claim;
+use havre_network::{Plane, Sandbox};
 
 use super::join::failed;
-use super::live::{Live, Published};
+use super::live::{End, Live, Published};
 use super::ports;
 use super::record::Record;
 use crate::container::Fixed;
@@ -59,14 +60,13 @@ fn is_of(port: &Published, (ipv4, ipv6): (bool, bool)) -> bool {
     if port.host.is_ipv6() { ipv6 } else { ipv4 }
 }
 
-/// Lets default routes and published ports lead where they should, now that a network came or went. `left` is what was
-/// published on an end that is gone.
+/// Lets default routes and published ports lead where they should, now that a network came or went. What was published on an
+/// end that is gone is among `parked`.
 pub(super) fn settle(
     shared: &Shared,
     fixed: &Fixed,
     sandbox: &Sandbox,
     live: &mut Live,
-    mut left: Vec<Published>,
 ) -> ApiResult<()> {
     let plane = shared.networks.plane()?;
     let mut networks = Vec::new();
@@ -93,51 +93,79 @@ pub(super) fn settle(
             }
         }
     }
-    let published = !left.is_empty() || live.ends.iter().any(|end| !end.ports.is_empty());
-    let places = networks.iter().enumerate();
-    let places: Vec<(bool, bool)> = places
-        .map(|(number, (record, _))| ways.ports(number, record))
-        .collect();
-    for (end, families) in live.ends.iter_mut().zip(&places) {
-        let all = std::mem::take(&mut end.ports).into_iter();
-        let (kept, moved): (Vec<_>, Vec<_>) = all.partition(|port| is_of(port, *families));
-        end.ports = kept;
+    publish(shared, fixed, &plane, live, |number| {
+        let network = networks.get(number);
+        network.map_or((false, false), |(record, _)| ways.ports(number, record))
+    })
+}
+
+/// Moves published ports to the ends that they belong to, by the number of the end and the family of the host's address. A
+/// container of which nothing is published takes its ports of the host anew.
+fn publish(
+    shared: &Shared,
+    fixed: &Fixed,
+    plane: &Plane,
+    live: &mut Live,
+    families: impl Fn(usize) -> (bool, bool),
+) -> ApiResult<()> {
+    for (number, end) in live.ends.iter_mut().enumerate() {
+        let ports = end.ports.iter().cloned();
+        let moved: Vec<Published> = ports
+            .filter(|port| !is_of(port, families(number)))
+            .collect();
         if !moved.is_empty() {
             plane
                 .unpublish(end.id.as_str(), &plans(&moved))
                 .map_err(|error| failed(&error))?;
-            left.extend(moved);
+            end.ports.retain(|port| !moved.contains(port));
+            live.parked.extend(moved);
         }
     }
-    for ((end, families), (record, _)) in live.ends.iter_mut().zip(&places).zip(&networks) {
-        let gained = if published {
-            let (here, elsewhere) = left.drain(..).partition(|port| is_of(port, *families));
-            left = elsewhere;
-            here
-        } else {
-            let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
-            let own = end.addresses().hosts();
-            let default = shared.networks.host_binding(record);
-            let held = &shared.networks.ports;
-            let (claims, gained) = ports::claim(held, &wanted, own, default, *families)
-                .map_err(|error| ports::refused(&error, fixed, &end.id))?;
-            live.claims
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .extend(claims);
-            gained
-        };
+    let published = !live.parked.is_empty() || live.ends.iter().any(|end| !end.ports.is_empty());
+    for (number, end) in live.ends.iter_mut().enumerate() {
+        if !published {
+            let taken = take(shared, fixed, end, &live.claims, families(number))?;
+            // From now on they are somewhere, whatever fails.
+            live.parked.extend(taken);
+        }
+        let ports = live.parked.iter().cloned();
+        let gained: Vec<Published> = ports.filter(|port| is_of(port, families(number))).collect();
         if !gained.is_empty() {
             plane
                 .publish(end.id.as_str(), &plans(&gained))
                 .map_err(|error| failed(&error))?;
+            live.parked.retain(|port| !gained.contains(port));
             end.ports.extend(gained);
         }
     }
     if live.ends.iter().all(|end| end.ports.is_empty()) {
+        live.parked.clear();
         live.release_claims();
     }
     Ok(())
+}
+
+/// Takes ports of the host for an end.
+fn take(
+    shared: &Shared,
+    fixed: &Fixed,
+    end: &End,
+    claims: &Mutex<Vec<Claim>>,
+    families: (bool, bool),
+) -> ApiResult<Vec<Published>> {
+    let networks = &shared.networks;
+    let entry = networks.get(&end.network);
+    let entry = entry.ok_or_else(|| super::no_such_network(&end.name))?;
+    let (wanted, _exposed) = ports::wanted(&fixed.config, &fixed.host_config)?;
+    let own = end.addresses().hosts();
+    let default = networks.host_binding(&entry.record);
+    let claimed = networks
+        .departures
+        .patiently(|| ports::claim(&networks.ports, &wanted, own, default, families));
+    let (taken, published) = claimed.map_err(|error| ports::refused(&error, fixed, &end.id))?;
+    let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+    claims.extend(taken);
+    Ok(published)
 }
 
 fn plans(ports: &[Published]) -> Vec<havre_network::Publication> {

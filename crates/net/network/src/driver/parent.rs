@@ -45,7 +45,8 @@ pub(crate) fn add(
     match route.link(&name) {
         Ok(link) => {
             return Ok(Parent {
-                ours: link.alias == super::bridge::alias(instance),
+                // Nobody else gives such a name.
+                ours: wanted.is_none() || link.alias == super::bridge::alias(instance),
                 name,
             });
         }
@@ -55,6 +56,9 @@ pub(crate) fn add(
     // Under a name that no one else has, until it says whose it is: an engine that is killed meanwhile leaves nothing that
     // looks like the user's.
     let first = names::dummy(instance, &network.id);
+    if let Ok(begun) = route.link(&first) {
+        route.delete_link(begun.index)?;
+    }
     match &wanted {
         Some(wanted) => vlan(route, &first, wanted)?,
         None => lonely(route, &first)?,

@@ -193,13 +193,13 @@ fn by_policy(model: &Model, packet: &Packet) -> Fate {
         })
     };
     let ipv6 = packet.destination.is_ipv6();
-    if model.settings.leaves(ipv6) {
-        return untouched(packet);
-    }
     let source = network_of(&packet.from);
     let loopback = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.is_loopback());
     if source.is_some() && (loopback(packet.destination) || loopback(packet.source)) {
         return Fate::Dropped;
+    }
+    if model.settings.leaves(ipv6) {
+        return untouched(packet);
     }
     let published = published(model, packet);
     let (to, port) = published.unwrap_or((packet.destination, packet.port));

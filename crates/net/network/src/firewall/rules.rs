@@ -10,6 +10,9 @@ use havre_types::Cidr;
 use super::model::Settings;
 use super::table::{Action, Chain, Collection, Line, Test, base};
 
+/// The chain that keeps loopback addresses on the host.
+const RAW_CHAIN: &str = "raw";
+
 /// Before connections are tracked (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
 /// Where destinations are changed (`NF_IP_PRI_NAT_DST`).
@@ -104,7 +107,8 @@ pub(crate) fn chains(settings: Settings) -> Vec<Chain> {
     let left = [false, true].map(|ipv6| settings.leaves(ipv6).then_some(Test::Ipv6(ipv6)));
     let leave = |test| Line::new(vec![test], Action::Accept, "left to the administrator");
     let first: Vec<Line> = left.into_iter().flatten().map(leave).collect();
-    for chain in &mut chains {
+    // Whoever makes the rules: the host's loopback is closed for containers.
+    for chain in chains.iter_mut().filter(|chain| chain.name != RAW_CHAIN) {
         chain.lines.splice(..0, first.iter().cloned());
     }
     chains
@@ -114,7 +118,7 @@ pub(crate) fn chains(settings: Settings) -> Vec<Chain> {
 fn own_chains(settings: Settings) -> Vec<Chain> {
     vec![
         Chain {
-            name: "raw",
+            name: RAW_CHAIN,
             base: base(ChainKind::Filter, Hook::Prerouting, RAW),
             lines: raw(),
         },

@@ -135,9 +135,9 @@ impl Plane {
 /// Takes over an end that is there; its cable is plugged in where it should be, as soon as that is there.
 fn adopt(core: &mut Core, spec: EndpointSpec, cable: Option<&Link>) -> Result<(), NetworkError> {
     match (core.networks.get(&spec.network), cable) {
-        (Some(network), Some(link)) => plug(&mut core.route, network, link)?,
+        // It may go with its container in this moment.
+        (Some(network), Some(link)) => bridge::gone(plug(&mut core.route, network, link))?,
         (Some(_), None) => {}
-
         (None, _) if core.waiting.contains_key(&spec.network) => {}
         (None, _) => return Ok(()),
     }

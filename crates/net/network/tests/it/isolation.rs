@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use havre_network::{Protocol, Publication};
+use havre_network::{Plane, PlaneOptions, Protocol, Publication};
 
 use crate::restarts::{Stopping, doorman, prober};
 use crate::support::{
-    Other, Server, ask, end, host, inside, ip, network, nft, ping, plane, ruleset, tcp,
+    Other, Server, ask, end, host, inside, ip, network, nft, options, ping, plane, ruleset, tcp,
     unreachable, until, with,
 };
 use crate::sweep::{Echo, sweep};
@@ -86,12 +86,22 @@ fn lead_loopback_to(via: &str) {
 }
 
 /// N12: what listens at the host's loopback is not reached from a container, though its bridge takes packets for such
-/// addresses (CVE-2020-8558).
+/// addresses (CVE-2020-8558), not even when all other rules are the administrator's.
 #[test]
 fn the_loopback_of_the_host_is_closed_for_containers() {
+    for rules_ipv4 in [true, false] {
+        the_loopback_is_closed(rules_ipv4);
+    }
+}
+
+fn the_loopback_is_closed(rules_ipv4: bool) {
     host(|| {
         let directory = tempfile::tempdir().unwrap();
-        let plane = plane(directory.path());
+        let plane = Plane::open(PlaneOptions {
+            rules_ipv4,
+            ..options(directory.path())
+        })
+        .unwrap();
         let net = network("aaaaaaaaaaaa", "172.30.0.0/16");
         plane.add_network(&net).unwrap();
         let one = plane.sandbox().unwrap();
