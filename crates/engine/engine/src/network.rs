@@ -38,7 +38,7 @@ pub(crate) use self::attach::{announce, connect_live, disconnect_live, limit, qu
 pub use self::defaults::{DefaultBridge, NetworkDefaults};
 pub(crate) use self::departures::Leaving;
 pub(crate) use self::etc::write_all as write_files;
-pub(crate) use self::files::{Texts, texts, zone};
+pub(crate) use self::files::{Texts, tell_linked, texts, zone};
 pub(crate) use self::join::{Joined, adopt, join, part};
 pub(crate) use self::live::{End, Live};
 pub(crate) use self::names::{Names, Relaying};

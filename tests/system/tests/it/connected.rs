@@ -541,6 +541,22 @@ fn linked_containers_have_names_for_each_other() -> Result<()> {
         125,
         "Cannot link to a non running container: /db AS /",
     );
+    // It comes back with another address, and who is linked to it knows.
+    exec(&engine, "app", "echo 10.9.9.9 mine >> /etc/hosts")?;
+    engine.docker(&["start", "db"])?;
+    let now = inspect(
+        &engine,
+        "db",
+        "{{.NetworkSettings.Networks.bridge.IPAddress}}",
+    )?;
+    ensure!(now != address, "{now}");
+    let hosts = exec(&engine, "app", "cat /etc/hosts")?;
+    ensure!(
+        hosts.contains(&format!("{now}\tstore {} db", &id[..12]))
+            && !hosts.contains(&format!("{address}\t"))
+            && hosts.contains("10.9.9.9 mine"),
+        "{hosts}"
+    );
     engine.docker(&["rm", "-f", "db", "app", "far", "near"])?;
     Ok(())
 }

@@ -186,6 +186,9 @@ async fn launch(
         Ok((shim, pid)) => {
             let created_at = began.elapsed();
             tracing::debug!(container = %fixed.id, ?prepared_at, ?created_at, "created");
+            if let Some(live) = &live {
+                network::tell_linked(shared, fixed, live).await;
+            }
             for end in live.iter().flat_map(|live| &live.ends) {
                 network::announce(shared, fixed, end.network.as_str(), "connect");
             }

@@ -106,6 +106,24 @@ pub(crate) fn change_hosts(data: &Path, was: &[Line], is: &[Line]) -> io::Result
     }
 }
 
+/// Gives names that `hosts` has other addresses, in the engine's lines of them alone.
+pub(crate) fn move_names(data: &Path, names: &str, now: &[IpAddr]) -> io::Result<()> {
+    let Some(there) = read(&data.join("hosts"))? else {
+        return Ok(());
+    };
+    let line = |address: IpAddr| (address, names.to_owned());
+    let lines = there.split(|byte| *byte == b'\n');
+    let was: Vec<Line> = lines
+        .filter_map(|text| {
+            let address = std::str::from_utf8(text).ok()?.split('\t').next()?;
+            let own = line(address.parse().ok()?);
+            says(text, &own).then_some(own)
+        })
+        .collect();
+    let now: Vec<Line> = now.iter().copied().map(line).collect();
+    change_hosts(data, &was, &now)
+}
+
 fn edited(text: &[u8], was: &[Line], is: &[Line]) -> Vec<u8> {
     let gone: Vec<&Line> = was.iter().filter(|line| !is.contains(line)).collect();
     let new: Vec<&Line> = is.iter().filter(|line| !was.contains(line)).collect();

@@ -1,6 +1,8 @@
 //! What a container reads about its networks: names in `/etc/hosts`, servers in `/etc/resolv.conf`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use havre_api_traits::ApiResult;
 use havre_dns::resolvconf::{
@@ -15,6 +17,7 @@ use super::wanted;
 use crate::container::Fixed;
 use crate::engine::Shared;
 use crate::host;
+use crate::images::blocking;
 use crate::plan::{self, HostsFile};
 
 /// What is known of a container's networks when its files are written.
@@ -142,26 +145,68 @@ fn host_names(hostname: &str, domain: &str) -> String {
 /// <https://github.com/moby/moby/blob/master/daemon/container_operations_unix.go> (`addLegacyLinks`)
 fn linked(shared: &Shared, fixed: &Fixed) -> Vec<(IpAddr, String)> {
     let links = wanted::links(fixed.host_config.links.as_deref().unwrap_or_default());
+    if !links.is_empty() {
+        shared.networks.has_links.store(true, Ordering::Relaxed);
+    }
     let mut lines = Vec::new();
     for (alias, name) in links {
         let Ok(other) = shared.registry.find(&name) else {
             continue;
         };
         let view = other.now();
-        let live = view.state.live.as_deref();
-        let end = live.and_then(|live| live.ends.iter().find(|end| end.name == "bridge"));
-        let mut names = vec![alias, wanted::hostname(&view.fixed)];
-        if !names.contains(&view.fixed.name) {
-            names.push(view.fixed.name.clone());
-        }
-        let addresses = end.map(super::live::End::all_addresses).unwrap_or_default();
-        lines.extend(
-            addresses
-                .into_iter()
-                .map(|address| (address, names.join(" "))),
-        );
+        let names = link_names(alias, &view.fixed);
+        let addresses = view.state.live.as_deref().map(on_bridge);
+        let addresses = addresses.unwrap_or_default().into_iter();
+        lines.extend(addresses.map(|address| (address, names.clone())));
     }
     lines
+}
+
+fn link_names(alias: String, other: &Fixed) -> String {
+    let mut names = vec![alias, wanted::hostname(other)];
+    if !names.contains(&other.name) {
+        names.push(other.name.clone());
+    }
+    names.join(" ")
+}
+
+fn on_bridge(live: &Live) -> Vec<IpAddr> {
+    let mut ends = live.ends.iter();
+    let end = ends.find(|end| end.name == "bridge");
+    end.map(super::live::End::all_addresses).unwrap_or_default()
+}
+
+/// Tells the running containers that are linked to one where it is, now that it has started.
+/// <https://github.com/moby/moby/blob/master/daemon/container_operations_unix.go> (`buildSandboxOptions`)
+pub(crate) async fn tell_linked(shared: &Arc<Shared>, fixed: &Arc<Fixed>, live: &Arc<Live>) {
+    if !shared.networks.has_links.load(Ordering::Relaxed) {
+        return;
+    }
+    let (kept, subject, live) = (Arc::clone(shared), Arc::clone(fixed), Arc::clone(live));
+    let told = blocking(move || {
+        let now = on_bridge(&live);
+        for container in kept.registry.all() {
+            let view = container.now();
+            let links = view.fixed.host_config.links.as_deref().unwrap_or_default();
+            if links.is_empty() || !view.state.status.is_running() {
+                continue;
+            }
+            for (alias, name) in wanted::links(links) {
+                let meant = kept.registry.find(&name);
+                if !meant.is_ok_and(|other| *other.id() == subject.id) {
+                    continue;
+                }
+                let data = kept.places.data(&view.fixed.id);
+                etc::move_names(&data, &link_names(alias, &subject), &now).map_err(|error| {
+                    crate::error::internal("failed to write a container's hosts", &error)
+                })?;
+            }
+        }
+        Ok(())
+    });
+    if let Err(error) = told.await {
+        tracing::warn!(container = %fixed.id, error = %error.message, "those that are linked to it do not find it");
+    }
 }
 
 /// What `host-gateway` stands for.

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use havre_api_traits::{ApiError, ApiResult};
@@ -330,6 +331,14 @@ pub(crate) fn part_one(shared: &Shared, fixed: &Fixed, end: &End, sandbox: Optio
 /// Takes up what a former engine had made: addresses, membership, ports of the host.
 pub(crate) fn adopt(shared: &Shared, fixed: &Fixed, live: &mut Live) {
     let networks = &shared.networks;
+    if fixed
+        .host_config
+        .links
+        .as_ref()
+        .is_some_and(|links| !links.is_empty())
+    {
+        networks.has_links.store(true, Ordering::Relaxed);
+    }
     live.ends.retain(|end| {
         let Some(entry) = networks.get(&end.network) else {
             tracing::error!(container = %fixed.id, network = end.name, "the network of a running container is gone");

@@ -4,6 +4,7 @@
 //! it into its own record, and `Networks::take` claims it again after a start.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use havre_api_traits::{ApiError, ApiResult};
@@ -32,6 +33,8 @@ pub(crate) struct Networks {
     /// Ports of the host that containers have.
     pub(crate) ports: Ports,
     pub(crate) departures: Arc<Departures>,
+    /// Some container is linked to another.
+    pub(crate) has_links: AtomicBool,
     /// What the administrator wants of the default bridge.
     pub(super) defaults: NetworkDefaults,
     /// Tells this engine's interfaces from others.
@@ -103,6 +106,7 @@ pub(crate) fn open(
         kernel: Kernel::new(plane),
         ports: Ports::new(),
         departures: Arc::default(),
+        has_links: AtomicBool::new(false),
         defaults: defaults.clone(),
         instance: instance.to_owned(),
     };

@@ -120,3 +120,23 @@ fn a_hosts_file_without_end_is_left_alone() {
     change_hosts(files.0.path(), &[], &[line("10.0.0.2", "web")]).unwrap();
     assert_eq!(files.text("hosts"), "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n");
 }
+
+#[test]
+fn names_move_to_other_addresses() {
+    let files = Files::new("");
+    change_hosts(files.0.path(), &[], &[line("10.0.0.2", "db store")]).unwrap();
+    let add = "10.0.0.2\tdb store mine\n";
+    let path = files.0.path().join("hosts");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, text + add).unwrap();
+    let now = ["10.0.0.9".parse().unwrap(), "fd00::9".parse().unwrap()];
+    for _ in 0..2 {
+        move_names(files.0.path(), "db store", &now).unwrap();
+        assert_eq!(
+            files.text("hosts"),
+            format!("127.0.0.1\tlocalhost\n{add}10.0.0.9\tdb store\nfd00::9\tdb store\n")
+        );
+    }
+    move_names(files.0.path(), "db store", &[]).unwrap();
+    assert_eq!(files.text("hosts"), format!("127.0.0.1\tlocalhost\n{add}"));
+}
