@@ -95,6 +95,12 @@ fn the_default_bridge_connects_and_publishes() -> Result<()> {
         shown == "80/tcp -> 0.0.0.0:8080\n80/tcp -> 127.0.0.1:8081\n80/tcp -> [::]:8080",
         "{shown}"
     );
+    // What only a relay reaches is told as that.
+    let explained = engine.havre(&["port", "--explain", "web"])?;
+    let relayed = explained
+        .lines()
+        .filter(|line| line.contains("[::]:8080") && line.contains("relayed by havre-net"));
+    ensure!(relayed.count() == 3, "{explained}");
     let row = engine.docker(&["ps", "--format", "{{.Ports}}"])?;
     ensure!(
         row.contains("0.0.0.0:8080->80/tcp") && row.contains("127.0.0.1:8081->80/tcp"),

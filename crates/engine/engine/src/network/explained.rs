@@ -1,8 +1,10 @@
 //! Who can reach which published port, in words.
 
+use std::net::IpAddr;
+
 use havre_api_traits::ApiResult;
 use havre_engine_types::{PortExplanation, PortsExplained};
-use havre_network::Audience;
+use havre_network::{Audience, Reach};
 
 use super::join::failed;
 use super::live::Live;
@@ -25,8 +27,19 @@ pub(super) fn explain(shared: &Shared, live: &Live) -> ApiResult<PortsExplained>
                 end.ipv4
             };
             let at_host = std::net::SocketAddr::new(publication.host, publication.host_port);
-            for reach in explanation.reach {
+            let mut published = end.ports.iter();
+            let published = published.find(|port| port.plan() == Some(publication));
+            let relayed = published.is_some_and(|port| shared.names.relays(port));
+            for mut reach in explanation.reach {
                 let (from, direct) = audience(reach.audience);
+                if own.is_none() {
+                    if direct {
+                        continue;
+                    }
+                    if relayed {
+                        reach = by_relay(reach.audience, publication.host);
+                    }
+                }
                 let address = match own.filter(|_| direct) {
                     Some(cidr) => {
                         std::net::SocketAddr::new(cidr.address(), publication.container_port)
@@ -45,6 +58,22 @@ pub(super) fn explain(shared: &Shared, live: &Live) -> ApiResult<PortsExplained>
         }
     }
     Ok(PortsExplained { ports })
+}
+
+/// Of a port of a family that the container does not have.
+fn by_relay(audience: Audience, host: IpAddr) -> Reach {
+    let here = matches!(audience, Audience::ThisHost);
+    let reaches = here || !host.is_loopback();
+    let rule = if reaches {
+        "relayed by havre-net: the host's rules for arriving packets decide"
+    } else {
+        "relayed by havre-net, for this host alone"
+    };
+    Reach {
+        audience,
+        reaches,
+        rule: rule.to_owned(),
+    }
 }
 
 /// The word for somebody, and whether that one goes to the container's own address.

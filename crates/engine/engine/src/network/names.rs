@@ -62,7 +62,7 @@ impl Names {
     pub(crate) fn adopt(&self, id: &str, live: &Live, zone: Zone) {
         let mut wanted = self.wanted();
         note(&mut wanted, live);
-        for relay in self.relays(live) {
+        for relay in self.relays_of_all(live) {
             wanted.relays.insert(relay.id, relay.target);
         }
         if live.resolves {
@@ -70,7 +70,7 @@ impl Names {
         }
     }
 
-    fn relays(&self, live: &Live) -> Vec<Relay> {
+    fn relays_of_all(&self, live: &Live) -> Vec<Relay> {
         live.ends
             .iter()
             .flat_map(|end| self.relays_of(end))
@@ -78,12 +78,14 @@ impl Names {
     }
 
     fn relays_of(&self, end: &End) -> Vec<Relay> {
-        if !self.relaying.on {
-            return Vec::new();
-        }
-        let ports = end.ports.iter();
-        let relayed = ports.filter(|port| port.host.is_ipv6() || self.relaying.ipv4);
-        relayed.filter_map(|port| relay_of(end, port)).collect()
+        let ports = end.ports.iter().filter(|port| self.relays(port));
+        ports.filter_map(|port| relay_of(end, port)).collect()
+    }
+
+    /// Whether a published port is relayed where it is not translated.
+    pub(crate) fn relays(&self, port: &Published) -> bool {
+        let family = port.host.is_ipv6() || self.relaying.ipv4;
+        self.relaying.on && family && transport(port).is_some()
     }
 
     /// Whether anything is to be told at all.
@@ -101,7 +103,7 @@ impl Names {
         zone: Zone,
         sockets: Option<(OwnedFd, OwnedFd)>,
     ) -> ApiResult<()> {
-        let relays = self.relays(live);
+        let relays = self.relays_of_all(live);
         if !live.resolves && relays.is_empty() {
             return Ok(());
         }
@@ -138,8 +140,12 @@ impl Names {
         zone: Zone,
         sockets: Option<(OwnedFd, OwnedFd)>,
     ) -> ApiResult<()> {
-        let kept: BTreeSet<String> = self.relays(live).into_iter().map(|one| one.id).collect();
-        let moved = self.relays(before).into_iter();
+        let kept: BTreeSet<String> = self
+            .relays_of_all(live)
+            .into_iter()
+            .map(|one| one.id)
+            .collect();
+        let moved = self.relays_of_all(before).into_iter();
         let moved = moved.map(|one| one.id).filter(|id| !kept.contains(id));
         self.stop_relays(moved.collect()).await;
         if sockets.is_none() && self.wanted().containers.contains_key(id) {
@@ -246,7 +252,7 @@ impl Names {
             let Some(live) = container.now().state.live.clone() else {
                 continue;
             };
-            for relay in self.relays(&live) {
+            for relay in self.relays_of_all(&live) {
                 if missing.relays.contains(&relay.id) {
                     start_relay(companion, &live, &relay).await?;
                 }
@@ -325,6 +331,15 @@ pub(crate) fn memberships(live: &Live) -> Vec<Membership> {
         .collect()
 }
 
+/// None of a protocol that nobody relays.
+fn transport(port: &Published) -> Option<Transport> {
+    match port.protocol.as_str() {
+        "tcp" => Some(Transport::Tcp),
+        "udp" => Some(Transport::Udp),
+        _ => None,
+    }
+}
+
 /// The relay of a published port: of IPv6's loopback address, to a container without IPv6, or where nothing is translated.
 fn relay_of(end: &End, port: &Published) -> Option<Relay> {
     let (first, second) = if port.host.is_ipv6() {
@@ -333,11 +348,7 @@ fn relay_of(end: &End, port: &Published) -> Option<Relay> {
         (end.ipv4, end.ipv6)
     };
     let target = first.or(second)?.address();
-    let transport = match port.protocol.as_str() {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        _ => return None,
-    };
+    let transport = transport(port)?;
     Some(Relay {
         id: format!(
             "{}/{}/{}/{}",
