@@ -33,23 +33,18 @@ const fn missing(method: &'static str, path: &'static str) -> Route {
     }
 }
 
-/// In the API, not in Havre yet, and so no object of the kind exists.
-const fn absent(method: &'static str, path: &'static str, text: &'static str) -> Route {
+/// In the API, not in Havre yet, and so what is asked for does not exist: Docker's answer to that.
+const fn absent(
+    method: &'static str,
+    path: &'static str,
+    kind: ErrorKind,
+    text: &'static str,
+) -> Route {
     Route {
         method,
         path,
         action: None,
-        absent: Some((ErrorKind::NotFound, text)),
-    }
-}
-
-/// In the API, not in Havre yet, and so this host is a member of nothing that could be left.
-const fn outside(method: &'static str, path: &'static str, text: &'static str) -> Route {
-    Route {
-        method,
-        path,
-        action: None,
-        absent: Some((ErrorKind::Unavailable, text)),
+        absent: Some((kind, text)),
     }
 }
 
@@ -106,7 +101,12 @@ pub(super) const ROUTES: &[Route] = &[
     missing("GET", "/swarm"),
     missing("POST", "/swarm/init"),
     missing("POST", "/swarm/join"),
-    outside("POST", "/swarm/leave", "This node is not part of a swarm"),
+    absent(
+        "POST",
+        "/swarm/leave",
+        ErrorKind::Unavailable,
+        "This node is not part of a swarm",
+    ),
     missing("POST", "/swarm/update"),
     missing("GET", "/swarm/unlockkey"),
     missing("POST", "/swarm/unlock"),
@@ -143,14 +143,24 @@ pub(super) const ROUTES: &[Route] = &[
     missing("GET", "/images/{name}/attestations"),
     missing("POST", "/images/{name}/push"),
     missing("GET", "/images/{name}/get"),
-    absent("GET", "/volumes/{name}", "get {}: no such volume"),
+    absent(
+        "GET",
+        "/volumes/{name}",
+        ErrorKind::NotFound,
+        "get {}: no such volume",
+    ),
     missing("PUT", "/volumes/{name}"),
     missing("DELETE", "/volumes/{name}"),
     answered("GET", "/networks/{id}", NetworkInspect),
     answered("DELETE", "/networks/{id}", NetworkRemove),
     answered("POST", "/networks/{id}/connect", NetworkConnect),
     answered("POST", "/networks/{id}/disconnect", NetworkDisconnect),
-    absent("GET", "/plugins/{name}/json", "plugin \"{}\" not found"),
+    absent(
+        "GET",
+        "/plugins/{name}/json",
+        ErrorKind::NotFound,
+        "plugin \"{}\" not found",
+    ),
     missing("DELETE", "/plugins/{name}"),
     missing("POST", "/plugins/{name}/enable"),
     missing("POST", "/plugins/{name}/disable"),

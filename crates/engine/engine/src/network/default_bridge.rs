@@ -65,7 +65,7 @@ pub(super) fn record(
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let old_subnet = |v6| {
+    let old_subnet = |v6, in_use: &[Cidr]| {
         // One that stands has containers on it, wherever it went since it was written down.
         let standing = own.iter().find(|cidr| cidr.address().is_ipv6() == v6);
         if old.is_some() && standing.is_some() {
@@ -73,17 +73,17 @@ pub(super) fn record(
         }
         let subnet = old?.of_family(v6).next()?;
         let bridge = Cidr::new(subnet.gateway?, subnet.cidr.prefix())?;
-        let in_use = host::networks_in_use(v6);
         let free = in_use.iter().all(|other| !other.overlaps(subnet.cidr));
         free.then_some(bridge)
     };
+    let in_use = [false, true].map(host::networks_in_use);
     let mut families = vec![Family {
         v6: false,
         address: defaults.bip,
         fixed: defaults.fixed_cidr,
         gateway: defaults.default_gateway,
         found: found.clone(),
-        old: old_subnet(false),
+        old: old_subnet(false, &in_use[0]),
     }];
     if defaults.ipv6 {
         families.push(Family {
@@ -92,12 +92,11 @@ pub(super) fn record(
             fixed: defaults.fixed_cidr_v6,
             gateway: defaults.default_gateway_v6,
             found,
-            old: old_subnet(true),
+            old: old_subnet(true, &in_use[1]),
         });
     }
-    for family in families {
-        let avoid = host::networks_in_use(family.v6);
-        let subnet = networks.with_space(|space| family.claim(space, &avoid))?;
+    for (family, avoid) in families.into_iter().zip(&in_use) {
+        let subnet = networks.with_space(|space| family.claim(space, avoid))?;
         record.subnets.push(subnet);
     }
     Ok(record)
